@@ -1,0 +1,4 @@
+//! portal-audit.
+
+pub mod lsn;
+pub mod timestamp;
