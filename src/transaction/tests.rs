@@ -1,0 +1,178 @@
+//! A model of a session with savepoints says what a streamed transaction must hold; the assembler must agree, however the segments fall and wherever it spills.
+
+use super::{Assembler, Transaction, TransactionError};
+use crate::{decode::Message, lsn::Lsn, spool::Cursor};
+use proptest::prelude::*;
+
+fn begin(xid: u32) -> Vec<u8> {
+    [&b"B"[..], &100_u64.to_be_bytes(), &7_i64.to_be_bytes(), &xid.to_be_bytes()].concat()
+}
+
+fn commit(lsn: u64) -> Vec<u8> {
+    [&b"C\0"[..], &lsn.to_be_bytes(), &(lsn + 1).to_be_bytes(), &7_i64.to_be_bytes()].concat()
+}
+
+/// An insert of one text column that holds `value`.
+fn insert(subxid: Option<u32>, value: u32) -> Vec<u8> {
+    let text = value.to_string();
+    let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+    let xid: Vec<u8> = subxid.into_iter().flat_map(u32::to_be_bytes).collect();
+    let oid = 9_u32.to_be_bytes();
+    [&b"I"[..], &xid, &oid, b"N\0\x01t", &length, text.as_bytes()].concat()
+}
+
+fn stream_start(xid: u32, first: bool) -> Vec<u8> {
+    [&b"S"[..], &xid.to_be_bytes(), &[u8::from(first)]].concat()
+}
+
+fn stream_abort(xid: u32, subxid: u32) -> Vec<u8> {
+    [&b"A"[..], &xid.to_be_bytes(), &subxid.to_be_bytes()].concat()
+}
+
+fn stream_commit(xid: u32) -> Vec<u8> {
+    let commit = commit(100);
+    [&b"c"[..], &xid.to_be_bytes(), &commit[1..]].concat()
+}
+
+fn values(transaction: &Transaction) -> Vec<u32> {
+    let mut cursor = Cursor::default();
+    let mut values = Vec::new();
+    while let Some((_, message)) = transaction.next(&mut cursor).unwrap() {
+        let Message::Insert { new, .. } = message else { panic!("only inserts were sent") };
+        let Some(crate::decode::Column::Text(text)) = new.columns().next() else {
+            panic!("only text was sent")
+        };
+        values.push(std::str::from_utf8(text).unwrap().parse().unwrap());
+    }
+    values
+}
+
+/// What a session does inside its transaction.
+#[derive(Debug, Clone)]
+enum Act {
+    Insert,
+    Savepoint,
+    Release,
+    RollBack,
+    NewSegment,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        6 => Just(Act::Insert),
+        2 => Just(Act::Savepoint),
+        1 => Just(Act::Release),
+        2 => Just(Act::RollBack),
+        2 => Just(Act::NewSegment),
+    ]
+}
+
+/// Plays a session as its walsender would; gives the messages and the values that commit.
+fn stream(xid: u32, acts: &[Act]) -> (Vec<Vec<u8>>, Vec<u32>) {
+    let mut messages = vec![stream_start(xid, true)];
+    let mut kept = Vec::new();
+    // Each open savepoint: its xid, how many values stood before it, and the released ones inside it, which are rolled back with it: the server then sends an abort for each of them, and its own last.
+    let mut savepoints: Vec<(u32, usize, Vec<u32>)> = Vec::new();
+    let mut next_xid = xid + 1;
+    for (act, value) in acts.iter().zip(0..) {
+        match act {
+            Act::Insert => {
+                let subxid = savepoints.last().map_or(xid, |(subxid, _, _)| *subxid);
+                messages.push(insert(Some(subxid), value));
+                kept.push(value);
+            }
+            Act::Savepoint => {
+                savepoints.push((next_xid, kept.len(), vec![]));
+                next_xid += 1;
+            }
+            Act::Release => {
+                let released = savepoints.pop();
+                if let (Some((subxid, _, inside)), Some(parent)) = (released, savepoints.last_mut())
+                {
+                    parent.2.extend(inside.into_iter().chain([subxid]));
+                }
+            }
+            Act::RollBack => {
+                if let Some((subxid, before, inside)) = savepoints.pop() {
+                    kept.truncate(before);
+                    messages.push(b"E".to_vec());
+                    messages.extend(inside.iter().map(|&inside| stream_abort(xid, inside)));
+                    messages.push(stream_abort(xid, subxid));
+                    messages.push(stream_start(xid, false));
+                }
+            }
+            Act::NewSegment => {
+                messages.push(b"E".to_vec());
+                messages.push(stream_start(xid, false));
+            }
+        }
+    }
+    messages.push(b"E".to_vec());
+    messages.push(stream_commit(xid));
+    (messages, kept)
+}
+
+proptest! {
+    #[test]
+    fn a_streamed_transaction_holds_what_its_session_committed(
+        acts in proptest::collection::vec(act(), 0..80),
+        memory_limit in 0_usize..2_000,
+    ) {
+        let (messages, kept) = stream(1_000, &acts);
+        let mut assembler = Assembler::new(memory_limit, std::env::temp_dir());
+        let mut committed = Vec::new();
+        for message in &messages {
+            committed.extend(assembler.push(Lsn(5), message).unwrap());
+        }
+        prop_assert_eq!(committed.len(), 1);
+        let transaction = &committed[0];
+        prop_assert_eq!(values(transaction), kept.clone());
+        prop_assert_eq!(transaction.changes, kept.len() as u64);
+        prop_assert_eq!((transaction.xid, transaction.end_lsn), (1_000, Lsn(101)));
+        prop_assert_eq!(assembler.memory_bytes, 0);
+    }
+
+    #[test]
+    fn no_sequence_of_messages_makes_it_panic(
+        sequence in proptest::collection::vec(
+            prop_oneof![
+                Just(begin(1)), Just(commit(100)), Just(insert(None, 3)), Just(insert(Some(8), 3)),
+                Just(stream_start(1, true)), Just(stream_start(1, false)), Just(b"E".to_vec()),
+                Just(stream_abort(1, 8)), Just(stream_abort(1, 1)), Just(stream_commit(1)),
+                proptest::collection::vec(any::<u8>(), 0..12),
+            ],
+            0..40,
+        ),
+    ) {
+        let mut assembler = Assembler::new(50, std::env::temp_dir());
+        for message in &sequence {
+            let Ok(transaction) = assembler.push(Lsn(1), message) else { break };
+            if let Some(transaction) = transaction {
+                assembler.recycle(transaction);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plain_transaction_between_two_stream_segments() {
+    let mut assembler = Assembler::new(1 << 20, std::env::temp_dir());
+    let mut push = |message: Vec<u8>| assembler.push(Lsn(5), &message).unwrap();
+    assert!(push(stream_start(1, true)).is_none());
+    assert!(push(insert(Some(1), 10)).is_none());
+    assert!(push(b"E".to_vec()).is_none());
+    assert!(push(begin(2)).is_none());
+    assert!(push(insert(None, 20)).is_none());
+    let plain = push(commit(100)).unwrap();
+    assert_eq!((plain.xid, values(&plain)), (2, vec![20]));
+    let streamed = push(stream_commit(1)).unwrap();
+    assert_eq!((streamed.xid, values(&streamed)), (1, vec![10]));
+}
+
+#[test]
+fn a_commit_must_be_the_one_that_begin_announced() {
+    let mut assembler = Assembler::new(1 << 20, std::env::temp_dir());
+    assembler.push(Lsn(5), &begin(1)).unwrap();
+    let error = assembler.push(Lsn(5), &commit(101)).unwrap_err();
+    assert!(matches!(error, TransactionError::OtherCommit { .. }));
+}

@@ -1,0 +1,225 @@
+//! Tuples with names and types: what a [`Row`] can say of its columns, before and after a change.
+
+use crate::decode::{
+    Column, ColumnSpan, OldTuple, RelationMessage, ReplicaIdentity, TupleData,
+};
+
+/// A table as the stream or the catalog describes it. Columns are published ones only, in the order of its tuples.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    pub oid: u32,
+    pub namespace: String,
+    pub name: String,
+    pub replica_identity: ReplicaIdentity,
+    pub columns: Vec<RelationColumn>,
+}
+
+/// A column of a [`Relation`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelationColumn {
+    pub name: String,
+    pub type_oid: u32,
+    /// Whether it belongs to the replica identity.
+    pub key: bool,
+}
+
+impl Relation {
+    /// From the message of the stream. Bytes that are not UTF-8, as an SQL_ASCII database may have, become U+FFFD.
+    #[must_use]
+    pub fn from_message(message: &RelationMessage<'_>) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let namespace = text(message.namespace);
+        Self {
+            oid: message.oid,
+            namespace: if namespace.is_empty() { "pg_catalog".into() } else { namespace },
+            name: text(message.name),
+            replica_identity: message.replica_identity,
+            columns: message
+                .columns
+                .iter()
+                .map(|column| RelationColumn {
+                    name: text(column.name),
+                    type_oid: column.type_oid,
+                    key: column.key,
+                })
+                .collect(),
+        }
+    }
+
+    /// `schema.table`, as mappings name it.
+    #[must_use]
+    pub fn qualified_name(&self) -> String {
+        format!("{}.{}", self.namespace, self.name)
+    }
+
+    /// Position of a column by its name.
+    #[must_use]
+    pub fn position(&self, column: &str) -> Option<usize> {
+        self.columns.iter().position(|candidate| candidate.name == column)
+    }
+
+    /// Whether an UPDATE or DELETE carries the old value of the column at `position`.
+    #[must_use]
+    pub fn carries_old(&self, position: usize) -> bool {
+        match self.replica_identity {
+            ReplicaIdentity::Full => true,
+            ReplicaIdentity::Nothing => false,
+            ReplicaIdentity::Default | ReplicaIdentity::Index => {
+                self.columns.get(position).is_some_and(|column| column.key)
+            }
+        }
+    }
+}
+
+/// What was done to a row. (A truncation has no rows.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    Insert,
+    Update,
+    Delete,
+}
+
+impl Operation {
+    /// The SQL command's name in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// A column's value at one side of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// Not sent: an unchanged TOASTed value, or outside the replica identity. Never the same as NULL.
+    Absent,
+    Null,
+    /// PostgreSQL's text form.
+    Text(&'a [u8]),
+}
+
+impl<'a> From<Column<'a>> for Value<'a> {
+    fn from(column: Column<'a>) -> Self {
+        match column {
+            Column::Null => Self::Null,
+            Column::Text(bytes) => Self::Text(bytes),
+            // The stream is asked for text; a binary value would be one that we cannot read.
+            Column::Unchanged | Column::Binary(_) => Self::Absent,
+        }
+    }
+}
+
+/// A tuple and where its columns stand.
+#[derive(Debug, Clone, Copy)]
+pub struct Tuple<'a> {
+    data: TupleData<'a>,
+    spans: &'a [ColumnSpan],
+}
+
+impl<'a> Tuple<'a> {
+    fn value(&self, position: usize) -> Value<'a> {
+        let column = self.spans.get(position).and_then(|&span| self.data.column(span));
+        column.map_or(Value::Absent, Value::from)
+    }
+}
+
+/// The row before the change, as far as the replica identity carries it.
+#[derive(Debug, Clone, Copy)]
+enum Old<'a> {
+    /// An INSERT, or an UPDATE that left every column of the replica identity as it was.
+    None,
+    Key(Tuple<'a>),
+    Full(Tuple<'a>),
+}
+
+/// Memory for the spans of one row, used again for each.
+#[derive(Debug, Default)]
+pub struct RowSpans {
+    old: Vec<ColumnSpan>,
+    new: Vec<ColumnSpan>,
+}
+
+/// One changed row: its relation, and its columns before and after.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    pub operation: Operation,
+    pub relation: &'a Relation,
+    new: Option<Tuple<'a>>,
+    old: Old<'a>,
+}
+
+impl<'a> Row<'a> {
+    /// Lines the tuples of a change up with their relation.
+    #[must_use]
+    pub fn new(
+        operation: Operation,
+        relation: &'a Relation,
+        old: Option<OldTuple<'a>>,
+        new: Option<TupleData<'a>>,
+        spans: &'a mut RowSpans,
+    ) -> Self {
+        if let Some(OldTuple::Full(tuple) | OldTuple::Key(tuple)) = old {
+            tuple.index_into(&mut spans.old);
+        }
+        if let Some(tuple) = new {
+            tuple.index_into(&mut spans.new);
+        }
+        let spans = &*spans;
+        let old = match old {
+            None => Old::None,
+            Some(OldTuple::Full(data)) => Old::Full(Tuple { data, spans: &spans.old }),
+            Some(OldTuple::Key(data)) => Old::Key(Tuple { data, spans: &spans.old }),
+        };
+        let new = new.map(|data| Tuple { data, spans: &spans.new });
+        Self { operation, relation, new, old }
+    }
+
+    /// The value after an INSERT or UPDATE, or the deleted row's. An unchanged TOASTed value is taken from the full old tuple where there is one.
+    #[must_use]
+    pub fn value(&self, position: usize) -> Value<'a> {
+        match &self.new {
+            None => self.carried(position),
+            Some(new) => match (new.value(position), &self.old) {
+                (Value::Absent, Old::Full(old)) => old.value(position),
+                (value, _) => value,
+            },
+        }
+    }
+
+    /// The value before the change: absent for an INSERT, and where the replica identity does not carry it.
+    #[must_use]
+    pub fn old_value(&self, position: usize) -> Value<'a> {
+        match (&self.old, self.operation) {
+            (_, Operation::Insert) => Value::Absent,
+            // No old tuple means that no column of the replica identity changed.
+            (Old::None, _) if self.is_key(position) => self.value(position),
+            _ => self.carried(position),
+        }
+    }
+
+    /// Whether an UPDATE changed the column, as far as the tuples tell. An unchanged TOASTed value did not change.
+    #[must_use]
+    pub fn is_changed(&self, position: usize) -> bool {
+        let sent = self.new.map_or(Value::Absent, |new| new.value(position));
+        match (sent, self.old_value(position)) {
+            (Value::Absent, _) | (_, Value::Absent) => false,
+            (new, old) => new != old,
+        }
+    }
+
+    /// The old tuple's word on a column; in a key tuple only key columns are there.
+    fn carried(&self, position: usize) -> Value<'a> {
+        match &self.old {
+            Old::Full(tuple) => tuple.value(position),
+            Old::Key(tuple) if self.is_key(position) => tuple.value(position),
+            Old::Key(_) | Old::None => Value::Absent,
+        }
+    }
+
+    fn is_key(&self, position: usize) -> bool {
+        self.relation.columns.get(position).is_some_and(|column| column.key)
+    }
+}
