@@ -1,7 +1,10 @@
 //! portal-audit.
 
 pub mod decode;
+pub mod event;
 pub mod lsn;
 pub mod spool;
 pub mod timestamp;
 pub mod transaction;
+pub mod translate;
+pub mod tuple;

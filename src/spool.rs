@@ -182,6 +182,11 @@ impl Cursor {
         self.offset
     }
 
+    /// Goes back to an offset where it stood before.
+    pub fn rewind(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
     /// Makes the window hold `length` bytes from the offset on.
     fn fill(&mut self, file: &File, file_bytes: u64, length: usize) -> io::Result<()> {
         let window_end = self.window_start + self.window.len() as u64;

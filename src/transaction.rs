@@ -69,6 +69,33 @@ impl Transaction {
         Ok(Some((wal_start, message)))
     }
 
+    /// Like [`Transaction::next`], but passes over what does not concern the transaction as a whole: rows of relations that are not `wanted`.
+    ///
+    /// # Errors
+    /// As [`Transaction::next`].
+    pub fn next_wanted<'a>(
+        &'a self,
+        cursor: &'a mut Cursor,
+        wanted: impl Fn(u32) -> bool,
+    ) -> Result<Option<Message<'a>>, TransactionError> {
+        let oid_start = if self.streamed { 5 } else { 1 };
+        loop {
+            let offset = cursor.offset();
+            let record = self.spool.next(cursor).map_err(TransactionError::SpoolRead)?;
+            let Some(Record { payload, .. }) = record else { return Ok(None) };
+            let is_row = matches!(payload.first(), Some(b'I' | b'U' | b'D'));
+            let oid = payload.get(oid_start..).and_then(<[u8]>::first_chunk::<4>);
+            let is_wanted = match payload.first() {
+                Some(b'R' | b'M') => true,
+                _ => is_row && oid.is_some_and(|oid| wanted(u32::from_be_bytes(*oid))),
+            };
+            if is_wanted {
+                cursor.rewind(offset);
+                return Ok(self.next(cursor)?.map(|(_, message)| message));
+            }
+        }
+    }
+
     /// Whether the transaction was too large for memory.
     #[must_use]
     pub fn is_spilled(&self) -> bool {

@@ -1,8 +1,6 @@
 //! Tuples with names and types: what a [`Row`] can say of its columns, before and after a change.
 
-use crate::decode::{
-    Column, ColumnSpan, OldTuple, RelationMessage, ReplicaIdentity, TupleData,
-};
+use crate::decode::{Column, ColumnSpan, OldTuple, RelationMessage, ReplicaIdentity, TupleData};
 
 /// A table as the stream or the catalog describes it. Columns are published ones only, in the order of its tuples.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,6 +206,13 @@ impl<'a> Row<'a> {
             (Value::Absent, _) | (_, Value::Absent) => false,
             (new, old) => new != old,
         }
+    }
+
+    /// Whether this is an UPDATE that is known to have changed nothing.
+    #[must_use]
+    pub fn is_no_op(&self) -> bool {
+        let knows_all = matches!(self.old, Old::Full(_)) && self.operation == Operation::Update;
+        knows_all && !(0..self.relation.columns.len()).any(|position| self.is_changed(position))
     }
 
     /// The old tuple's word on a column; in a key tuple only key columns are there.

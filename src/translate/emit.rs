@@ -1,0 +1,277 @@
+//! One change and one rule → one event in the batch.
+
+use super::{
+    Batch, Place, Table, TranslateError, Translator, json::Scope, rule::Rule, rule::Source,
+};
+use crate::{
+    event::{
+        EventRow, Flags, INDEXED_TEXT_BYTES_MAX, Origin, Text, backfill_id, event_id,
+        push_formatted, push_json_string, push_text,
+    },
+    lsn::Lsn,
+    timestamp::Timestamp,
+    tuple::{Operation, Row, RowSpans, Value},
+};
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// The event type of a TRUNCATE, which has no rows and so no rule.
+pub const TABLE_TRUNCATED: &str = "table_truncated";
+
+/// A row that is older than the slot, as a snapshot read it.
+#[derive(Debug, Clone, Copy)]
+pub struct OldRow<'a> {
+    pub tuple: crate::decode::TupleData<'a>,
+    /// The columns of its primary key.
+    pub key: &'a [usize],
+    /// Where the snapshot was taken.
+    pub consistent_point: Lsn,
+    /// When; the event's time if the row does not know when it was created.
+    pub snapshot_time: Timestamp,
+}
+
+impl Translator {
+    /// The event that `rule` makes of a change.
+    pub(super) fn emit(
+        &mut self,
+        rule: &Rule,
+        row: Row<'_>,
+        place: &mut Place<'_>,
+        batch: &mut Batch,
+    ) {
+        let id = event_id(self.origin, place.commit(), *place.last, &rule.id);
+        let head = Head { id, timestamp: place.transaction.commit_time, audit: place.audit };
+        let scope = Scope {
+            row,
+            names: &mut self.names,
+            gathered: place.gathered,
+            value_limit: self.limits.value_bytes,
+        };
+        write_event(rule, scope, &head, *place.events, false, batch);
+        *place.events += 1;
+    }
+
+    /// The event of a TRUNCATE, for each table that it names.
+    pub(super) fn truncation(
+        &mut self,
+        oid: u32,
+        (cascade, restart_identity): (bool, bool),
+        place: &mut Place<'_>,
+        batch: &mut Batch,
+    ) -> Result<(), TranslateError> {
+        let table = self.tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
+        let row = Row::new(Operation::Delete, &table.relation, None, None, &mut self.spans);
+        place.last.advance(place.wal_start, oid);
+        let event_uuid = event_id(self.origin, place.commit(), *place.last, TABLE_TRUNCATED);
+        let caller = place.gathered.context_caller(&row).map(str::to_owned);
+        let events = &mut batch.events;
+        let name = table.relation.qualified_name();
+        let (event_type, ()) = events.write(|out| out.push_str(TABLE_TRUNCATED));
+        let (caller_text, ()) = events.write(|out| out.push_str(caller.as_deref().unwrap_or("")));
+        let (subject, mut flags) =
+            events.write(|out| push_text(out, name.as_bytes(), INDEXED_TEXT_BYTES_MAX));
+        let (subject_type, ()) = events.write(|out| out.push_str("table"));
+        let caller_from = if caller.is_some() { "context" } else { "none" };
+        let ordinal = *place.events;
+        let (payload, ()) = events.write(|out| {
+            push_formatted(
+                out,
+                format_args!("{{\"cascade\":{cascade},\"restart_identity\":{restart_identity},"),
+            );
+            close_payload(out, place.audit, caller_from, ordinal, &mut flags, false);
+        });
+        events.push(EventRow {
+            event_uuid,
+            timestamp: place.transaction.commit_time,
+            event_type,
+            caller: caller_text,
+            subject,
+            subject_type,
+            target: None,
+            success: true,
+            error_message: None,
+            payload,
+        });
+        *place.events += 1;
+        batch.changes += 1;
+        Ok(())
+    }
+
+    /// Events of a row that is older than the slot, for the rules that ask for them.
+    pub fn backfill(
+        &mut self,
+        table: &Arc<Table>,
+        old_row: OldRow<'_>,
+        spans: &mut RowSpans,
+        batch: &mut Batch,
+    ) {
+        let OldRow { tuple, key, consistent_point, snapshot_time } = old_row;
+        let row = Row::new(Operation::Insert, &table.relation, None, Some(tuple), spans);
+        let mut audit = String::new();
+        push_audit(&mut audit, &self.source, consistent_point, None);
+        let gathered = super::Gathered::default();
+        for rule in table.rules.iter().filter(|rule| rule.matches(&row)) {
+            let Some(created) = rule.backfill else { continue };
+            let timestamp = parse_time(row.value(created)).unwrap_or(snapshot_time);
+            let id = old_row_id(self.origin, &row, key, timestamp, rule);
+            let head = Head { id, timestamp, audit: &audit };
+            let scope = Scope {
+                row,
+                names: &mut self.names,
+                gathered: &gathered,
+                value_limit: self.limits.value_bytes,
+            };
+            write_event(rule, scope, &head, 0, true, batch);
+        }
+    }
+}
+
+fn old_row_id(
+    origin: Origin,
+    row: &Row<'_>,
+    key: &[usize],
+    created: Timestamp,
+    rule: &Rule,
+) -> Uuid {
+    let mut key_bytes = Vec::new();
+    for &position in key {
+        if let Value::Text(value) = row.value(position) {
+            key_bytes.extend_from_slice(&(value.len() as u64).to_be_bytes());
+            key_bytes.extend_from_slice(value);
+        }
+    }
+    backfill_id(origin, created, row.relation.oid, &key_bytes, &rule.id)
+}
+
+/// The columns of an event that come from its transaction.
+struct Head<'a> {
+    id: Uuid,
+    timestamp: Timestamp,
+    audit: &'a str,
+}
+
+fn write_event(
+    rule: &Rule,
+    mut scope: Scope<'_>,
+    head: &Head<'_>,
+    ordinal: u64,
+    backfill: bool,
+    batch: &mut Batch,
+) {
+    let events = &mut batch.events;
+    let mut flags = Flags::default();
+    let mut text =
+        |events: &mut crate::event::Events, source: &Source, scope: &mut Scope<'_>, limit| {
+            let (text, written) = events.write(|out| scope.push_text(source, out, limit));
+            flags |= written.unwrap_or_default();
+            written.map(|_| text)
+        };
+    let subject = text(events, &rule.subject, &mut scope, INDEXED_TEXT_BYTES_MAX);
+    let target = rule
+        .target
+        .as_ref()
+        .and_then(|source| text(events, source, &mut scope, INDEXED_TEXT_BYTES_MAX));
+    let success = rule.succeeded(&scope.row);
+    let message_limit = scope.value_limit;
+    let message = rule.error_message.as_ref().filter(|_| !success);
+    let error_message = message.and_then(|source| text(events, source, &mut scope, message_limit));
+    let named = rule.caller.as_ref().and_then(|source| {
+        let named = text(events, source, &mut scope, INDEXED_TEXT_BYTES_MAX);
+        let from = if matches!(source, Source::Rows { .. }) { "transaction" } else { "row" };
+        named.filter(|named| !events.text(*named).is_empty()).map(|named| (named, from))
+    });
+    let (caller, caller_from) = named.unwrap_or_else(|| context_caller(&scope, events));
+    flags.unresolved |= subject.is_none();
+    let (event_type, ()) = events.write(|out| out.push_str(&rule.event_type));
+    let (subject_type, ()) = events.write(|out| out.push_str(&rule.subject_type));
+    let (payload, ()) = events.write(|out| {
+        out.push('{');
+        for (key, source) in &rule.payload {
+            let start = out.len();
+            out.push_str(key);
+            match scope.push_json(source, out) {
+                Some(written) => {
+                    flags |= written;
+                    out.push(',');
+                }
+                None => {
+                    flags.unchanged |= scope.is_unchanged(source);
+                    out.truncate(start);
+                }
+            }
+        }
+        close_payload(out, head.audit, caller_from, ordinal, &mut flags, backfill);
+    });
+    events.push(EventRow {
+        event_uuid: head.id,
+        timestamp: head.timestamp,
+        event_type,
+        caller,
+        subject: subject.unwrap_or_default(),
+        subject_type,
+        target,
+        success,
+        error_message,
+        payload,
+    });
+}
+
+fn context_caller(scope: &Scope<'_>, events: &mut crate::event::Events) -> (Text, &'static str) {
+    match scope.gathered.context_caller(&scope.row) {
+        None => (Text::default(), "none"),
+        Some(caller) => {
+            let (text, _) =
+                events.write(|out| push_text(out, caller.as_bytes(), INDEXED_TEXT_BYTES_MAX));
+            (text, "context")
+        }
+    }
+}
+
+/// Begins `_audit`: what all events of a transaction share.
+pub(super) fn push_audit(out: &mut String, source: &str, lsn: Lsn, xid: Option<u32>) {
+    out.push_str("\"_audit\":{\"source\":");
+    push_json_string(out, source.as_bytes(), usize::MAX);
+    push_formatted(out, format_args!(",\"lsn\":\"{lsn}\""));
+    if let Some(xid) = xid {
+        push_formatted(out, format_args!(",\"xid\":{xid}"));
+    }
+}
+
+/// Ends a payload whose last key is `_audit`. `n` orders the events of one transaction; the first has none.
+fn close_payload(
+    out: &mut String,
+    audit: &str,
+    caller_from: &str,
+    ordinal: u64,
+    flags: &mut Flags,
+    backfill: bool,
+) {
+    out.push_str(audit);
+    if ordinal > 0 {
+        push_formatted(out, format_args!(",\"n\":{ordinal}"));
+    }
+    push_formatted(out, format_args!(",\"caller_from\":\"{caller_from}\""));
+    let Flags { escaped, truncated, redacted, unchanged, unresolved } = *flags;
+    let named = [
+        (backfill, "backfill"),
+        (escaped, "escaped"),
+        (truncated, "truncated"),
+        (redacted, "redacted"),
+        (unchanged, "unchanged"),
+        (unresolved, "unresolved"),
+    ];
+    for (_, name) in named.iter().filter(|(is_set, _)| *is_set) {
+        push_formatted(out, format_args!(",\"{name}\":true"));
+    }
+    out.push_str("}}");
+}
+
+/// A `timestamptz` as the pinned settings print it, or a `timestamp`, which is taken as UTC.
+fn parse_time(value: Value<'_>) -> Option<Timestamp> {
+    let Value::Text(bytes) = value else { return None };
+    let text = std::str::from_utf8(bytes).ok()?;
+    let zoned = chrono::DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z").ok();
+    let local = || chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok();
+    let time = zoned.map(|time| time.to_utc()).or_else(|| local().map(|time| time.and_utc()));
+    time.map(Timestamp::from)
+}

@@ -1,0 +1,250 @@
+//! A rule's values, written: as text for the columns of `events`, as JSON for its payload.
+
+use super::{
+    caller::{Gathered, LIST_MAX, key_text},
+    names::Names,
+    rule::{JsonKind, Source},
+};
+use crate::{
+    event::{Flags, push_formatted, push_json_string, push_text},
+    tuple::{Row, Value},
+};
+use serde_json_path::JsonPath;
+
+/// All that a value may be made of.
+#[derive(Debug)]
+pub struct Scope<'a> {
+    pub row: Row<'a>,
+    pub names: &'a mut Names,
+    pub gathered: &'a Gathered,
+    /// Longest value of a payload's key, in bytes; a longer one is replaced by its hash.
+    pub value_limit: usize,
+}
+
+impl Scope<'_> {
+    fn value(&self, position: usize, old: bool) -> Value<'_> {
+        if old { self.row.old_value(position) } else { self.row.value(position) }
+    }
+
+    /// Appends a value as text; `None` if there is none, and then nothing is appended.
+    pub fn push_text(&mut self, source: &Source, out: &mut String, limit: usize) -> Option<Flags> {
+        match source {
+            Source::Column { position, old, .. } => match self.value(*position, *old) {
+                Value::Text(value) => Some(push_text(out, value, limit)),
+                Value::Null | Value::Absent => None,
+            },
+            Source::Label { position, old, labels } => match self.value(*position, *old) {
+                Value::Text(value) => Some(push_text(out, label(value, labels).as_bytes(), limit)),
+                Value::Null | Value::Absent => None,
+            },
+            Source::Path { position, old, path, .. } => {
+                let Value::Text(value) = self.value(*position, *old) else { return None };
+                let document = serde_json::from_slice(value).ok()?;
+                match path.query(&document).exactly_one().ok()? {
+                    serde_json::Value::Null => None,
+                    serde_json::Value::String(text) => Some(push_text(out, text.as_bytes(), limit)),
+                    other => Some(push_text(out, other.to_string().as_bytes(), limit)),
+                }
+            }
+            Source::Lookup { names, position, old } => {
+                let Value::Text(value) = self.value(*position, *old) else { return None };
+                let key = key_text(value).into_owned();
+                match self.names.get(*names, &key) {
+                    Some(name) => Some(push_text(out, name.as_bytes(), limit)),
+                    None => {
+                        let mut flags = push_text(out, key.as_bytes(), limit);
+                        flags.unresolved = true;
+                        Some(flags)
+                    }
+                }
+            }
+            Source::Rows { slot, key, .. } => match self.gathered.rows(*slot, key, &self.row) {
+                // Two rows that could be the one are no answer.
+                [only] => Some(push_text(out, only.as_bytes(), limit)),
+                _ => None,
+            },
+            Source::Constant(value) => Some(push_text(out, value.as_bytes(), limit)),
+            Source::Changed { .. } => None,
+        }
+    }
+
+    /// Appends a value as JSON; `None` if there is none, and then nothing is appended.
+    pub fn push_json(&mut self, source: &Source, out: &mut String) -> Option<Flags> {
+        let limit = self.value_limit;
+        match source {
+            Source::Column { position, old, kind } => match self.value(*position, *old) {
+                Value::Text(value) => Some(push_typed(out, value, *kind, limit)),
+                Value::Null | Value::Absent => None,
+            },
+            Source::Label { position, old, labels } => match self.value(*position, *old) {
+                Value::Text(value) => {
+                    Some(push_json_string(out, label(value, labels).as_bytes(), limit))
+                }
+                Value::Null | Value::Absent => None,
+            },
+            Source::Path { position, old, path, list } => match self.value(*position, *old) {
+                Value::Text(value) => push_path(out, value, path, *list, limit),
+                Value::Null | Value::Absent => None,
+            },
+            Source::Rows { slot, key, list: true } => {
+                let rows = self.gathered.rows(*slot, key, &self.row);
+                let shown = rows.iter().take(LIST_MAX).map(String::as_bytes);
+                let mut flags = push_list(out, shown, limit);
+                flags.truncated |= rows.len() > LIST_MAX;
+                Some(flags)
+            }
+            Source::Changed { columns } => {
+                out.push('[');
+                let changed = columns.iter().filter(|(position, _)| self.row.is_changed(*position));
+                for (index, (_, name)) in changed.enumerate() {
+                    out.push_str(if index > 0 { "," } else { "" });
+                    out.push_str(name);
+                }
+                out.push(']');
+                Some(Flags::default())
+            }
+            Source::Lookup { .. } | Source::Rows { list: false, .. } | Source::Constant(_) => {
+                let mut text = String::new();
+                let mut flags = self.push_text(source, &mut text, usize::MAX)?;
+                flags |= push_json_string(out, text.as_bytes(), limit);
+                Some(flags)
+            }
+        }
+    }
+
+    /// Whether a value is missing only because it did not change and was not sent.
+    #[must_use]
+    pub fn is_unchanged(&self, source: &Source) -> bool {
+        match source {
+            Source::Column { position, old: false, .. }
+            | Source::Label { position, old: false, .. }
+            | Source::Path { position, old: false, .. } => {
+                self.row.operation == crate::tuple::Operation::Update
+                    && self.row.value(*position) == Value::Absent
+            }
+            _ => false,
+        }
+    }
+}
+
+/// A code's label by its table, else the text itself in lower case.
+fn label(value: &[u8], labels: &[(String, String)]) -> String {
+    let text = String::from_utf8_lossy(value);
+    match labels.iter().find(|(code, _)| *code == text) {
+        Some((_, label)) => label.clone(),
+        None => text.to_lowercase(),
+    }
+}
+
+fn push_typed(out: &mut String, value: &[u8], kind: JsonKind, limit: usize) -> Flags {
+    let plain = match kind {
+        JsonKind::Boolean => match value {
+            b"t" => Some("true"),
+            b"f" => Some("false"),
+            _ => None,
+        },
+        JsonKind::Integer => std::str::from_utf8(value).ok(),
+        JsonKind::Number => std::str::from_utf8(value).ok().filter(|text| is_exact_number(text)),
+        // What one jsonb holds, another takes.
+        JsonKind::Jsonb if value.len() <= limit => std::str::from_utf8(value).ok(),
+        JsonKind::Json if value.len() <= limit => {
+            std::str::from_utf8(value).ok().filter(|text| is_safe_json(text))
+        }
+        JsonKind::Json | JsonKind::Jsonb | JsonKind::Text => None,
+    };
+    match plain {
+        Some(text) => {
+            out.push_str(text);
+            Flags::default()
+        }
+        None => {
+            let mut flags = push_json_string(out, value, limit);
+            flags.escaped |= kind == JsonKind::Json && value.len() <= limit;
+            flags
+        }
+    }
+}
+
+/// A number that every reader of JSON reads exactly; others, like NaN or 130,000 digits, stand as strings.
+fn is_exact_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    text != "-0"
+        && digits.len() <= 15
+        && digits.starts_with(|first: char| first.is_ascii_digit())
+        && !digits.ends_with('.')
+        && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+/// Whether `jsonb` takes a `json` value: no escape that could be a NUL or half a surrogate pair, no number out of range, not too deep. Else it is kept as a string.
+fn is_safe_json(text: &str) -> bool {
+    !text.contains("\\u") && serde_json::from_str::<serde_json::Value>(text).is_ok()
+}
+
+fn push_list<'a>(out: &mut String, values: impl Iterator<Item = &'a [u8]>, limit: usize) -> Flags {
+    let mut flags = Flags::default();
+    out.push('[');
+    for (index, value) in values.enumerate() {
+        out.push_str(if index > 0 { "," } else { "" });
+        flags |= push_json_string(out, value, limit);
+    }
+    out.push(']');
+    flags
+}
+
+/// What a path finds: nothing is absent, one is the value, several are a list if one was asked for. A document that cannot be read is kept as a string.
+fn push_path(
+    out: &mut String,
+    value: &[u8],
+    path: &JsonPath,
+    list: bool,
+    limit: usize,
+) -> Option<Flags> {
+    let Ok(document) = serde_json::from_slice::<serde_json::Value>(value) else {
+        let mut flags = push_json_string(out, value, limit);
+        flags.escaped = true;
+        return Some(flags);
+    };
+    let found = path.query(&document);
+    if list {
+        let mut flags = Flags { truncated: found.len() > LIST_MAX, ..Flags::default() };
+        out.push('[');
+        for (index, value) in found.iter().take(LIST_MAX).enumerate() {
+            out.push_str(if index > 0 { "," } else { "" });
+            flags |= push_document(out, value, limit);
+        }
+        out.push(']');
+        return Some(flags);
+    }
+    match found.exactly_one() {
+        Ok(serde_json::Value::Null) | Err(_) => None,
+        Ok(value) => Some(push_document(out, value, limit)),
+    }
+}
+
+/// A parsed value, its strings as `jsonb` takes them.
+fn push_document(out: &mut String, value: &serde_json::Value, limit: usize) -> Flags {
+    let mut flags = Flags::default();
+    match value {
+        serde_json::Value::String(text) => flags |= push_json_string(out, text.as_bytes(), limit),
+        serde_json::Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                out.push_str(if index > 0 { "," } else { "" });
+                flags |= push_document(out, item, limit);
+            }
+            out.push(']');
+        }
+        serde_json::Value::Object(members) => {
+            out.push('{');
+            for (index, (key, item)) in members.iter().enumerate() {
+                out.push_str(if index > 0 { "," } else { "" });
+                flags |= push_json_string(out, key.as_bytes(), limit);
+                out.push(':');
+                flags |= push_document(out, item, limit);
+            }
+            out.push('}');
+        }
+        other => push_formatted(out, format_args!("{other}")),
+    }
+    flags
+}

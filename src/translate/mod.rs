@@ -1,0 +1,452 @@
+//! Stage 4: [`Transaction`] → [`Events`], by the mapping.
+//!
+//! Pure: no IO, no clock, no random number. Names that are not in memory are asked for ([`Step::Names`]) and given back by the pipeline. A transaction is read twice, first for what it says as a whole (contexts, the rows of lists), then change by change; so it can be of any size, and its events come in pieces.
+
+pub mod caller;
+pub mod check;
+mod emit;
+pub mod json;
+pub mod mapping;
+pub mod names;
+pub mod rule;
+pub mod value;
+
+use crate::{
+    decode::{Message, OldTuple, RelationMessage, TupleData},
+    event::{ChangeKey, Commit, Events, Origin},
+    lsn::Lsn,
+    spool::Cursor,
+    transaction::{Transaction, TransactionError},
+    tuple::{Operation, Relation, Row, RowSpans, Value},
+};
+use caller::{Gathered, key_text};
+use mapping::{Mapping, MappingErrors};
+use names::{NameKey, NameRow, Names};
+use rule::{Collected, Compiler, NameFeed, Rule, Source};
+use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
+
+/// How many changes are looked at for names that are missing, so that one question asks for many.
+const NAMES_WINDOW_CHANGES: usize = 500;
+
+/// Why a transaction cannot be translated.
+#[derive(Debug, thiserror::Error)]
+pub enum TranslateError {
+    #[error("cannot read transaction {xid}")]
+    Transaction {
+        xid: u32,
+        #[source]
+        source: TransactionError,
+    },
+    #[error("the mapping does not fit the table as it was at {lsn}")]
+    Mapping {
+        lsn: Lsn,
+        #[source]
+        source: MappingErrors,
+    },
+    #[error("a change names the relation with oid {oid}, which the stream did not describe")]
+    UnknownRelation { oid: u32 },
+}
+
+/// Limits of a translator.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Keys of each names table that are kept in memory.
+    pub names: NonZeroUsize,
+    /// Longest value of a payload's key, in bytes.
+    pub value_bytes: usize,
+    /// A piece of events ends at the first change that reaches either.
+    pub batch_events: usize,
+    pub batch_bytes: usize,
+}
+
+/// What a piece of the log became: events, names, and what no rule took.
+#[derive(Debug, Default)]
+pub struct Batch {
+    pub events: Events,
+    pub names: Vec<NameRow>,
+    /// Changes without an event, by table and operation.
+    pub unmapped: HashMap<(String, Operation), u64>,
+    pub transactions: u64,
+    pub changes: u64,
+}
+
+impl Batch {
+    /// Whether there is nothing in it to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.transactions == 0 && self.events.is_empty() && self.names.is_empty()
+    }
+}
+
+/// What the mapping says about one relation.
+#[derive(Debug)]
+pub struct Table {
+    pub relation: Relation,
+    pub rules: Vec<Rule>,
+    feeds: Vec<NameFeed>,
+    collected: Vec<Collected>,
+    has_lookups: bool,
+}
+
+impl Table {
+    /// Compiles the mapping against a relation of the stream or the catalog.
+    ///
+    /// # Errors
+    /// Columns that the relation does not have, or whose old values it does not carry.
+    pub fn compile(mapping: &Mapping, relation: Relation) -> Result<Self, MappingErrors> {
+        let mut compiler = Compiler::new(mapping, &relation);
+        let (rules, feeds) = (compiler.rules(), compiler.name_feeds());
+        let (collected, errors) = (compiler.collected(), compiler.errors);
+        if !errors.is_empty() {
+            return Err(MappingErrors(errors));
+        }
+        let has_lookups = rules
+            .iter()
+            .flat_map(Rule::sources)
+            .any(|source| matches!(source, Source::Lookup { .. }));
+        Ok(Self { relation, rules, feeds, collected, has_lookups })
+    }
+
+    /// Whether the mapping uses the table at all.
+    fn is_used(&self) -> bool {
+        !(self.rules.is_empty() && self.feeds.is_empty() && self.collected.is_empty())
+    }
+}
+
+/// The relations that the stream described, by oid; never by position or name.
+#[derive(Debug, Clone, Default)]
+struct Tables(Vec<(u32, Arc<Table>)>);
+
+impl Tables {
+    fn get(&self, oid: u32) -> Option<&Arc<Table>> {
+        let position = self.0.binary_search_by_key(&oid, |(oid, _)| *oid).ok()?;
+        self.0.get(position).map(|(_, table)| table)
+    }
+
+    fn put(&mut self, table: Table) {
+        let oid = table.relation.oid;
+        match self.0.binary_search_by_key(&oid, |(oid, _)| *oid) {
+            Ok(position) => {
+                if let Some(entry) = self.0.get_mut(position) {
+                    entry.1 = Arc::new(table);
+                }
+            }
+            Err(position) => self.0.insert(position, (oid, Arc::new(table))),
+        }
+    }
+}
+
+/// What [`Translator::advance`] came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The transaction is translated.
+    Done,
+    /// The batch is full; call again with another one.
+    Full,
+    /// Names are missing; give them with [`Translator::put_name`] and call again.
+    Names(Vec<NameKey>),
+}
+
+/// A transaction that is being translated.
+#[derive(Debug)]
+pub struct Translation {
+    cursor: Cursor,
+    gathered: Gathered,
+    last: ChangeKey,
+    /// Events so far.
+    events: u64,
+    /// The part of `_audit` that is the same for all its events.
+    audit: String,
+}
+
+/// One source's translator.
+#[derive(Debug)]
+pub struct Translator {
+    origin: Origin,
+    source: String,
+    mapping: Arc<Mapping>,
+    collects: bool,
+    tables: Tables,
+    names: Names,
+    limits: Limits,
+    spans: RowSpans,
+}
+
+impl Translator {
+    /// A translator for the source named `source` in `_audit`.
+    #[must_use]
+    pub fn new(origin: Origin, source: &str, mapping: Arc<Mapping>, limits: Limits) -> Self {
+        let collects = mapping.rows_specs().next().is_some();
+        let names = Names::new(mapping.names.len(), limits.names);
+        Self {
+            origin,
+            source: source.to_owned(),
+            mapping,
+            collects,
+            tables: Tables::default(),
+            names,
+            limits,
+            spans: RowSpans::default(),
+        }
+    }
+
+    /// What the audit database knows of a key.
+    pub fn put_name(&mut self, key: &NameKey, name: Option<&str>) {
+        self.names.put(key.names, &key.key, name);
+    }
+
+    /// Begins a transaction: reads what it says as a whole.
+    ///
+    /// # Errors
+    /// It cannot be read, or a relation in it does not fit the mapping.
+    pub fn begin(&mut self, transaction: &Transaction) -> Result<Translation, TranslateError> {
+        let mut gathered = Gathered::default();
+        if self.collects || transaction.has_logical_messages {
+            self.gather(transaction, &mut gathered)?;
+        }
+        let mut audit = String::new();
+        emit::push_audit(&mut audit, &self.source, transaction.commit_lsn, Some(transaction.xid));
+        let last = ChangeKey { wal_start: Lsn::ZERO, relation: 0, index: 0 };
+        Ok(Translation { cursor: Cursor::default(), gathered, last, events: 0, audit })
+    }
+
+    fn gather(
+        &mut self,
+        transaction: &Transaction,
+        gathered: &mut Gathered,
+    ) -> Result<(), TranslateError> {
+        // Relations that change inside the transaction must not change yet for the second reading.
+        let mut tables = self.tables.clone();
+        let mut cursor = Cursor::default();
+        loop {
+            let wanted = |oid| tables.get(oid).is_none_or(|table| !table.collected.is_empty());
+            let message = transaction.next_wanted(&mut cursor, wanted);
+            let Some(message) = message.map_err(|source| unreadable(transaction, source))? else {
+                return Ok(());
+            };
+            match message {
+                Message::Relation(message) => {
+                    tables.put(self.compile(&message, transaction.commit_lsn)?);
+                }
+                Message::LogicalMessage { transactional: true, prefix, content, .. } => {
+                    gathered.add_message(prefix, content);
+                }
+                message => {
+                    let Some((oid, operation, old, new)) = row_change(message) else { continue };
+                    let table = tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
+                    let row = Row::new(operation, &table.relation, old, new, &mut self.spans);
+                    for collected in &table.collected {
+                        gathered.add_row(collected, &row);
+                    }
+                }
+            }
+        }
+    }
+
+    fn compile(&self, message: &RelationMessage<'_>, lsn: Lsn) -> Result<Table, TranslateError> {
+        Table::compile(&self.mapping, Relation::from_message(message))
+            .map_err(|source| TranslateError::Mapping { lsn, source })
+    }
+
+    /// Translates on into `batch`, until the transaction ends, the batch is full or names are missing.
+    ///
+    /// # Errors
+    /// As [`Translator::begin`].
+    pub fn advance(
+        &mut self,
+        transaction: &Transaction,
+        translation: &mut Translation,
+        batch: &mut Batch,
+    ) -> Result<Step, TranslateError> {
+        loop {
+            if batch.events.len() >= self.limits.batch_events
+                || batch.events.bytes() >= self.limits.batch_bytes
+            {
+                return Ok(Step::Full);
+            }
+            let offset = translation.cursor.offset();
+            let Translation { cursor, gathered, last, events, audit } = translation;
+            let message = transaction.next(cursor);
+            let Some((wal_start, message)) =
+                message.map_err(|source| unreadable(transaction, source))?
+            else {
+                return Ok(Step::Done);
+            };
+            let mut place = Place { transaction, gathered, last, events, audit, wal_start };
+            let missing = match message {
+                Message::Relation(message) => {
+                    self.tables.put(self.compile(&message, transaction.commit_lsn)?);
+                    false
+                }
+                Message::Truncate { cascade, restart_identity, relations } => {
+                    for oid in relations {
+                        let flags = (cascade, restart_identity);
+                        self.truncation(oid, flags, &mut place, batch)?;
+                    }
+                    false
+                }
+                message => match row_change(message) {
+                    None => false,
+                    Some(change) => !self.change(change, &mut place, batch)?,
+                },
+            };
+            if missing {
+                translation.cursor.rewind(offset);
+                return self.missing_names(transaction, &translation.cursor).map(Step::Names);
+            }
+        }
+    }
+
+    /// Translates one row's change; `false`, and nothing done, if names are missing.
+    fn change(
+        &mut self,
+        (oid, operation, old, new): RowChange<'_>,
+        place: &mut Place<'_>,
+        batch: &mut Batch,
+    ) -> Result<bool, TranslateError> {
+        let table = self.tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
+        let table = Arc::clone(table);
+        let mut spans = std::mem::take(&mut self.spans);
+        let row = Row::new(operation, &table.relation, old, new, &mut spans);
+        let ready = !table.has_lookups || !needs_names(&table, &row, &self.names, &mut |_| {});
+        if ready {
+            self.feed_names(&table, &row, batch);
+            place.last.advance(place.wal_start, oid);
+            batch.changes += 1;
+            let mut taken = false;
+            for rule in table.rules.iter().filter(|rule| rule.matches(&row)) {
+                taken = true;
+                self.emit(rule, row, place, batch);
+            }
+            if !taken && !row.is_no_op() && (!table.rules.is_empty() || !table.is_used()) {
+                let name = table.relation.qualified_name();
+                *batch.unmapped.entry((name, operation)).or_default() += 1;
+            }
+        }
+        self.spans = spans;
+        Ok(ready)
+    }
+
+    fn feed_names(&mut self, table: &Table, row: &Row<'_>, batch: &mut Batch) {
+        for feed in table.feeds.iter().filter(|_| row.operation != Operation::Delete) {
+            if let (Value::Text(key), Value::Text(name)) =
+                (row.value(feed.key), row.value(feed.name))
+            {
+                let (key, name) = (key_text(key), key_text(name));
+                if self.names.get(feed.names, &key) != Some(name.as_ref()) {
+                    self.names.put(feed.names, &key, Some(&name));
+                    let (key, name) = (key.into_owned(), name.into_owned());
+                    batch.names.push(NameRow { names: feed.names, key, name });
+                }
+            }
+        }
+    }
+
+    /// The keys from here on whose names are not in memory: up to a relation or a row that gives names, and not too far.
+    fn missing_names(
+        &mut self,
+        transaction: &Transaction,
+        cursor: &Cursor,
+    ) -> Result<Vec<NameKey>, TranslateError> {
+        let mut cursor = cursor.clone();
+        let mut missing = Vec::new();
+        for _ in 0..NAMES_WINDOW_CHANGES {
+            let next = transaction.next(&mut cursor);
+            let next = next.map_err(|source| unreadable(transaction, source))?;
+            let Some((_, message)) = next else { break };
+            if matches!(message, Message::Relation(_)) {
+                break;
+            }
+            let Some((oid, operation, old, new)) = row_change(message) else { continue };
+            let Some(table) =
+                self.tables.get(oid).filter(|table| table.feeds.is_empty() || missing.is_empty())
+            else {
+                break;
+            };
+            let row = Row::new(operation, &table.relation, old, new, &mut self.spans);
+            needs_names(table, &row, &self.names, &mut |key| {
+                if !missing.contains(&key) {
+                    missing.push(key);
+                }
+            });
+        }
+        Ok(missing)
+    }
+}
+
+type RowChange<'a> = (u32, Operation, Option<OldTuple<'a>>, Option<TupleData<'a>>);
+
+/// The row changes among the messages.
+fn row_change(message: Message<'_>) -> Option<RowChange<'_>> {
+    match message {
+        Message::Insert { relation, new } => Some((relation, Operation::Insert, None, Some(new))),
+        Message::Update { relation, old, new } => {
+            Some((relation, Operation::Update, old, Some(new)))
+        }
+        Message::Delete { relation, old } => Some((relation, Operation::Delete, Some(old), None)),
+        Message::Begin { .. }
+        | Message::Commit { .. }
+        | Message::Origin { .. }
+        | Message::LogicalMessage { .. }
+        | Message::Relation(_)
+        | Message::Type { .. }
+        | Message::Truncate { .. }
+        | Message::StreamStart { .. }
+        | Message::StreamStop
+        | Message::StreamCommit { .. }
+        | Message::StreamAbort { .. }
+        | Message::BeginPrepare(_)
+        | Message::Prepare(_)
+        | Message::StreamPrepare(_)
+        | Message::CommitPrepared { .. }
+        | Message::RollbackPrepared { .. } => None,
+    }
+}
+
+/// Whether a rule that takes the row looks up names that are not in memory; tells each.
+fn needs_names(table: &Table, row: &Row<'_>, names: &Names, tell: &mut dyn FnMut(NameKey)) -> bool {
+    let mut needs = false;
+    for rule in table.rules.iter().filter(|rule| rule.matches(row)) {
+        for source in rule.sources() {
+            let Source::Lookup { names: place, position, old } = source else { continue };
+            let value = if *old { row.old_value(*position) } else { row.value(*position) };
+            let Value::Text(key) = value else { continue };
+            let key = key_text(key);
+            if !names.holds(*place, &key) {
+                needs = true;
+                tell(NameKey { names: *place, key: key.into_owned() });
+            }
+        }
+    }
+    needs
+}
+
+fn unreadable(transaction: &Transaction, source: TransactionError) -> TranslateError {
+    TranslateError::Transaction { xid: transaction.xid, source }
+}
+
+/// Where in its transaction a change stands.
+struct Place<'a> {
+    transaction: &'a Transaction,
+    gathered: &'a Gathered,
+    last: &'a mut ChangeKey,
+    events: &'a mut u64,
+    audit: &'a str,
+    wal_start: Lsn,
+}
+
+impl Place<'_> {
+    fn commit(&self) -> Commit {
+        let Transaction { xid, commit_lsn, commit_time, .. } = *self.transaction;
+        Commit { xid, commit_lsn, commit_time }
+    }
+}
+
+impl ChangeKey {
+    /// The key of the next change. Those that share an LSN are rows of one record, so they follow each other.
+    fn advance(&mut self, wal_start: Lsn, relation: u32) {
+        let is_same = self.wal_start == wal_start && self.relation == relation;
+        let index = if is_same { self.index + 1 } else { 0 };
+        *self = Self { wal_start, relation, index };
+    }
+}

@@ -1,0 +1,464 @@
+//! A rule of the mapping, compiled against its relation: columns are positions, labels and constants are bytes.
+
+use super::{
+    mapping::{
+        ConditionSpec, Mapping, MappingError, NamesSpec, OperationWord, RuleSpec, did_you_mean,
+    },
+    value::{Name, RowsSpec, ValueSpec},
+};
+use crate::tuple::{Operation, Relation, Row, Value};
+use serde_json_path::JsonPath;
+use std::{collections::BTreeMap, ops::Range};
+
+/// One compiled `[[event]]` block.
+#[derive(Debug)]
+pub struct Rule {
+    pub event_type: String,
+    /// What the rule is called in event ids: the type, and a number where a table has several blocks of one type.
+    pub id: String,
+    pub subject_type: String,
+    pub subject: Source,
+    pub target: Option<Source>,
+    pub error_message: Option<Source>,
+    pub caller: Option<Source>,
+    /// Each with its key as it stands in the payload, `"role":`.
+    pub payload: Vec<(String, Source)>,
+    /// Position of the column with the row's creation time.
+    pub backfill: Option<usize>,
+    insert: bool,
+    update: bool,
+    delete: bool,
+    when: Vec<Condition>,
+    changed: Vec<usize>,
+    success: Vec<Condition>,
+}
+
+/// A compiled value.
+#[derive(Debug)]
+pub enum Source {
+    Column {
+        position: usize,
+        old: bool,
+        kind: JsonKind,
+    },
+    Label {
+        position: usize,
+        old: bool,
+        labels: Vec<(String, String)>,
+    },
+    Path {
+        position: usize,
+        old: bool,
+        path: Box<JsonPath>,
+        list: bool,
+    },
+    Lookup {
+        names: usize,
+        position: usize,
+        old: bool,
+    },
+    /// `slot` is the place among the mapping's [`Mapping::rows_specs`]; `key` are positions in this row.
+    Rows {
+        slot: usize,
+        key: Vec<usize>,
+        list: bool,
+    },
+    Changed {
+        columns: Vec<(usize, String)>,
+    },
+    Constant(String),
+}
+
+/// How a column's text becomes JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JsonKind {
+    Boolean,
+    Integer,
+    Number,
+    /// `json`: what it holds may be more than `jsonb` takes.
+    Json,
+    Jsonb,
+    Text,
+}
+
+impl JsonKind {
+    /// From `pg_type.oid` of the built-in types (`src/include/catalog/pg_type.dat`).
+    fn of_type(oid: u32) -> Self {
+        match oid {
+            16 => Self::Boolean,
+            20 | 21 | 23 | 26 => Self::Integer,
+            700 | 701 | 1700 => Self::Number,
+            114 => Self::Json,
+            3802 => Self::Jsonb,
+            _ => Self::Text,
+        }
+    }
+}
+
+/// A compiled condition on one column.
+#[derive(Debug)]
+pub struct Condition {
+    position: usize,
+    test: Test,
+}
+
+#[derive(Debug)]
+enum Test {
+    In(Vec<Vec<u8>>),
+    Not(Vec<u8>),
+    Becomes(Vec<Vec<u8>>),
+    Leaves(Vec<Vec<u8>>),
+    Was(Vec<Vec<u8>>),
+    Changes(bool),
+    Null(bool),
+}
+
+fn is_one_of(value: Value<'_>, texts: &[Vec<u8>]) -> bool {
+    matches!(value, Value::Text(value) if texts.iter().any(|text| text == value))
+}
+
+impl Condition {
+    /// Whether the row satisfies it. What is not there satisfies nothing.
+    #[must_use]
+    pub fn holds(&self, row: &Row<'_>) -> bool {
+        let (new, old) = (row.value(self.position), row.old_value(self.position));
+        let is_update = row.operation == Operation::Update;
+        match &self.test {
+            Test::In(texts) => is_one_of(new, texts),
+            Test::Not(text) => matches!(new, Value::Text(value) if value != text),
+            Test::Null(null) => new != Value::Absent && (new == Value::Null) == *null,
+            Test::Becomes(texts) => match row.operation {
+                Operation::Insert => is_one_of(new, texts),
+                Operation::Update => is_one_of(new, texts) && old != Value::Absent && old != new,
+                Operation::Delete => false,
+            },
+            Test::Leaves(texts) => is_update && is_one_of(old, texts) && old != new,
+            Test::Was(texts) => is_update && is_one_of(old, texts),
+            Test::Changes(changes) => is_update && row.is_changed(self.position) == *changes,
+        }
+    }
+}
+
+impl Rule {
+    /// Whether the rule takes this change.
+    #[must_use]
+    pub fn matches(&self, row: &Row<'_>) -> bool {
+        self.takes(row.operation)
+            && self.when.iter().all(|condition| condition.holds(row))
+            && (self.changed.is_empty()
+                || self.changed.iter().any(|&position| row.is_changed(position)))
+    }
+
+    /// Whether the rule takes this operation at all.
+    #[must_use]
+    pub fn takes(&self, operation: Operation) -> bool {
+        match operation {
+            Operation::Insert => self.insert,
+            Operation::Update => self.update,
+            Operation::Delete => self.delete,
+        }
+    }
+
+    /// Whether the event succeeded.
+    #[must_use]
+    pub fn succeeded(&self, row: &Row<'_>) -> bool {
+        self.success.iter().all(|condition| condition.holds(row))
+    }
+
+    /// Every value of the rule.
+    pub fn sources(&self) -> impl Iterator<Item = &Source> {
+        std::iter::once(&self.subject)
+            .chain(&self.target)
+            .chain(&self.error_message)
+            .chain(&self.caller)
+            .chain(self.payload.iter().map(|(_, source)| source))
+    }
+}
+
+/// A table whose rows name keys, compiled.
+#[derive(Debug)]
+pub struct NameFeed {
+    /// Place among the mapping's names tables.
+    pub names: usize,
+    pub key: usize,
+    pub name: usize,
+}
+
+/// A list of rows that rules of other tables ask for, compiled against the table of those rows.
+#[derive(Debug)]
+pub struct Collected {
+    /// Place among the mapping's [`Mapping::rows_specs`].
+    pub slot: usize,
+    pub key: Vec<usize>,
+    pub column: usize,
+    pub when: Vec<Condition>,
+    /// Only rows that were inserted (a caller), or those of any operation (a list).
+    pub inserts_only: bool,
+}
+
+/// Compiles what a mapping says about one relation.
+#[derive(Debug)]
+pub struct Compiler<'a> {
+    mapping: &'a Mapping,
+    relation: &'a Relation,
+    pub errors: Vec<MappingError>,
+}
+
+impl<'a> Compiler<'a> {
+    /// A compiler for one relation.
+    #[must_use]
+    pub fn new(mapping: &'a Mapping, relation: &'a Relation) -> Self {
+        Self { mapping, relation, errors: Vec::new() }
+    }
+
+    /// The rules of the relation, in the file's order.
+    pub fn rules(&mut self) -> Vec<Rule> {
+        let qualified = self.relation.qualified_name();
+        let mut rules: Vec<Rule> = Vec::new();
+        let mut slot = 0;
+        for spec in &self.mapping.rules {
+            if *spec.table.get_ref() == qualified {
+                let same =
+                    rules.iter().filter(|rule| rule.event_type == *spec.event_type.get_ref());
+                let number = same.count();
+                rules.push(self.rule(spec, number, slot));
+            }
+            let lists = spec
+                .values()
+                .filter(|value| matches!(value.get_ref(), ValueSpec::Rows(_) | ValueSpec::Row(_)));
+            slot += lists.count();
+        }
+        rules
+    }
+
+    /// The names that rows of the relation give.
+    pub fn name_feeds(&mut self) -> Vec<NameFeed> {
+        let qualified = self.relation.qualified_name();
+        let mapping = self.mapping;
+        let specs = mapping.names.iter().map(|(_, spec)| spec).enumerate();
+        let mut feeds = Vec::new();
+        for (names, NamesSpec { table, key, name }) in specs {
+            if *table.get_ref() == qualified {
+                let (key, name) = (self.column(key, 0..0), self.column(name, 0..0));
+                feeds.push(NameFeed { names, key, name });
+            }
+        }
+        feeds
+    }
+
+    /// The lists to which rows of the relation belong.
+    pub fn collected(&mut self) -> Vec<Collected> {
+        let qualified = self.relation.qualified_name();
+        let mapping = self.mapping;
+        let values = mapping.rules.iter().flat_map(RuleSpec::values);
+        let specs = values.filter_map(|value| match value.get_ref() {
+            ValueSpec::Rows(rows) => Some((rows, false)),
+            ValueSpec::Row(rows) => Some((rows, true)),
+            _ => None,
+        });
+        let mut collected = Vec::new();
+        for (slot, (RowsSpec { table, key, when, column }, inserts_only)) in specs.enumerate() {
+            if *table.get_ref() == qualified {
+                collected.push(Collected {
+                    slot,
+                    key: key.keys().map(|column| self.column(column, 0..0)).collect(),
+                    column: self.column(column, 0..0),
+                    when: self.conditions(when, false),
+                    inserts_only,
+                });
+            }
+        }
+        collected
+    }
+
+    fn rule(&mut self, spec: &RuleSpec, number: usize, mut slot: usize) -> Rule {
+        let on_delete = spec.takes(OperationWord::Delete);
+        let event_type = spec.event_type.get_ref().clone();
+        let id = if number == 0 { event_type.clone() } else { format!("{event_type}#{number}") };
+        let mut value = |compiler: &mut Self, spec: &toml::Spanned<ValueSpec>| {
+            compiler.source(spec.get_ref(), spec.span(), on_delete, &mut slot)
+        };
+        // In the order of RuleSpec::values, which numbers the lists.
+        let subject = value(self, &spec.subject);
+        let target = spec.target.as_ref().map(|spec| value(self, spec));
+        let error_message = spec.error_message.as_ref().map(|spec| value(self, spec));
+        let caller = spec.caller.as_ref().map(|spec| value(self, spec));
+        let payload = spec
+            .payload
+            .iter()
+            .map(|(key, spec)| (json_key(key.get_ref()), value(self, spec)))
+            .collect();
+        let changed = spec.changed.iter().map(|column| self.compared(column, 0..0)).collect();
+        Rule {
+            event_type,
+            id,
+            subject_type: spec.subject_type.get_ref().clone(),
+            subject,
+            target,
+            error_message,
+            caller,
+            payload,
+            backfill: spec.backfill.as_ref().map(|column| self.column(column, 0..0)),
+            insert: spec.takes(OperationWord::Insert),
+            update: spec.takes(OperationWord::Update),
+            delete: on_delete,
+            when: self.conditions(&spec.when, on_delete),
+            changed,
+            success: self.conditions(&spec.success, on_delete),
+        }
+    }
+
+    fn source(
+        &mut self,
+        spec: &ValueSpec,
+        span: Range<usize>,
+        on_delete: bool,
+        slot: &mut usize,
+    ) -> Source {
+        let mut read = |name: &Name, old: bool| {
+            if old || on_delete {
+                self.compared(name, span.clone())
+            } else {
+                self.column(name, span.clone())
+            }
+        };
+        match spec {
+            ValueSpec::Column { column, old } => {
+                let position = read(column, *old);
+                Source::Column { position, old: *old, kind: self.kind(position) }
+            }
+            ValueSpec::Label { column, labels, old } => {
+                let position = read(column, *old);
+                let labels =
+                    labels.as_ref().and_then(|name| self.mapping.labels.get(name.get_ref()));
+                let labels = labels.into_iter().flatten();
+                let labels = labels.map(|(code, label)| (code.clone(), label.clone())).collect();
+                Source::Label { position, old: *old, labels }
+            }
+            ValueSpec::Path { column, path, list, old } => {
+                let position = read(column, *old);
+                if !matches!(self.kind(position), JsonKind::Json | JsonKind::Jsonb) {
+                    self.error(column, span, |column, table| {
+                        format!("column {column:?} of {table} is not json or jsonb, so it has no path")
+                    }, None);
+                }
+                Source::Path { position, old: *old, path: Box::new(path.clone()), list: *list }
+            }
+            ValueSpec::Lookup { names, key, old } => {
+                let position = read(key, *old);
+                let names = self.mapping.names_position(names.get_ref()).unwrap_or(usize::MAX);
+                Source::Lookup { names, position, old: *old }
+            }
+            ValueSpec::Rows(rows) | ValueSpec::Row(rows) => {
+                let key = rows.key.values().map(|column| read(column, false)).collect();
+                *slot += 1;
+                let list = matches!(spec, ValueSpec::Rows(_));
+                Source::Rows { slot: *slot - 1, key, list }
+            }
+            ValueSpec::Changed(columns) => Source::Changed {
+                columns: columns
+                    .iter()
+                    .map(|column| {
+                        (self.compared(column, span.clone()), json_string(column.get_ref()))
+                    })
+                    .collect(),
+            },
+            ValueSpec::Constant(value) => Source::Constant(value.clone()),
+        }
+    }
+
+    fn conditions(
+        &mut self,
+        specs: &BTreeMap<Name, ConditionSpec>,
+        on_delete: bool,
+    ) -> Vec<Condition> {
+        let bytes =
+            |texts: Vec<String>| texts.into_iter().map(String::into_bytes).collect::<Vec<_>>();
+        let mut conditions = Vec::new();
+        for (column, spec) in specs {
+            let ConditionSpec { is, not, r#in, becomes, leaves, was, changes, null } = spec;
+            let reads_old =
+                becomes.is_some() || leaves.is_some() || was.is_some() || changes.is_some();
+            let position = if reads_old || on_delete {
+                self.compared(column, 0..0)
+            } else {
+                self.column(column, 0..0)
+            };
+            let tests = [
+                is.as_ref().map(|scalar| Test::In(bytes(vec![scalar.text()]))),
+                r#in.as_ref().map(|list| {
+                    Test::In(bytes(list.iter().map(super::value::Scalar::text).collect()))
+                }),
+                not.as_ref().map(|scalar| Test::Not(scalar.text().into_bytes())),
+                becomes.as_ref().map(|scalars| Test::Becomes(bytes(scalars.texts()))),
+                leaves.as_ref().map(|scalars| Test::Leaves(bytes(scalars.texts()))),
+                was.as_ref().map(|scalars| Test::Was(bytes(scalars.texts()))),
+                changes.map(Test::Changes),
+                null.map(Test::Null),
+            ];
+            conditions.extend(tests.into_iter().flatten().map(|test| Condition { position, test }));
+        }
+        conditions
+    }
+
+    /// Position of a column, or a fault.
+    fn column(&mut self, name: &Name, value: Range<usize>) -> usize {
+        if let Some(position) = self.relation.position(name.get_ref()) {
+            return position;
+        }
+        let known = self.relation.columns.iter().map(|column| column.name.as_str());
+        let hint = did_you_mean(name.get_ref(), known).unwrap_or_else(|| {
+            "A column that exists but is not published is added by `portal-audit sql source`."
+                .into()
+        });
+        self.error(
+            name,
+            value,
+            |column, table| format!("{table} publishes no column {column:?}"),
+            Some(hint),
+        );
+        usize::MAX
+    }
+
+    /// Position of a column whose old value is read: the replica identity must carry it.
+    fn compared(&mut self, name: &Name, value: Range<usize>) -> usize {
+        let position = self.column(name, value.clone());
+        if position != usize::MAX && !self.relation.carries_old(position) {
+            let table = self.relation.qualified_name();
+            self.error(
+                name,
+                value,
+                |column, table| format!("the replica identity of {table} does not carry {column:?}, and this rule reads its old value"),
+                Some(format!("ALTER TABLE {table} REPLICA IDENTITY FULL; or an identity index with this column, where the table holds secrets.")),
+            );
+        }
+        position
+    }
+
+    fn kind(&self, position: usize) -> JsonKind {
+        let column = self.relation.columns.get(position);
+        column.map_or(JsonKind::Text, |column| JsonKind::of_type(column.type_oid))
+    }
+
+    fn error(
+        &mut self,
+        name: &Name,
+        value: Range<usize>,
+        message: impl FnOnce(&str, &str) -> String,
+        hint: Option<String>,
+    ) {
+        let span = if name.span().is_empty() { value } else { name.span() };
+        let message = message(name.get_ref(), &self.relation.qualified_name());
+        self.errors.push(self.mapping.error(span, message, hint));
+    }
+}
+
+fn json_string(text: &str) -> String {
+    let mut out = String::new();
+    crate::event::push_json_string(&mut out, text.as_bytes(), usize::MAX);
+    out
+}
+
+fn json_key(key: &str) -> String {
+    json_string(key) + ":"
+}
