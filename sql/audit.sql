@@ -1,0 +1,150 @@
+-- The audit database: the table `events` as it is given, and the schema `portal_audit`, which is ours.
+-- Safe to run again. Run it as the owner-to-be of these tables, in the audit database:
+--     portal-audit sql audit | psql -d portal-audit
+-- `portal-audit run` runs this very text when the schema is missing and its role may create it.
+
+-- 1. The table that admins query. It may exist and hold rows of others: no column and no index is added, dropped or retyped,
+--    and it has no foreign key, so that no event goes with its subject.
+CREATE TABLE IF NOT EXISTS public.events (
+  event_uuid    UUID PRIMARY KEY,
+  timestamp     TIMESTAMPTZ NOT NULL,
+  event_type    TEXT NOT NULL,
+  caller        TEXT NOT NULL,
+  subject       TEXT NOT NULL,
+  subject_type  TEXT NOT NULL,
+  target        TEXT,
+  success       BOOLEAN NOT NULL,
+  error_message TEXT,
+  payload       JSONB NOT NULL DEFAULT '{}'::jsonb
+);
+CREATE INDEX IF NOT EXISTS idx_events_timestamp  ON public.events (timestamp DESC);
+CREATE INDEX IF NOT EXISTS idx_events_event_type ON public.events (event_type);
+CREATE INDEX IF NOT EXISTS idx_events_caller     ON public.events (caller);
+CREATE INDEX IF NOT EXISTS idx_events_subject    ON public.events (subject_type, subject);
+CREATE INDEX IF NOT EXISTS idx_events_target     ON public.events (target);
+
+-- 2. What the sidecar keeps for itself.
+CREATE SCHEMA IF NOT EXISTS portal_audit;
+COMMENT ON SCHEMA portal_audit IS 'portal-audit: progress, names and event types';
+
+-- A source is in state `creating` from before its slot exists until its first snapshot is written: only then may a slot be dropped by us.
+CREATE TABLE IF NOT EXISTS portal_audit.progress (
+  source            TEXT PRIMARY KEY,
+  state             TEXT NOT NULL CHECK (state IN ('creating', 'streaming')),
+  slot              TEXT NOT NULL,
+  system_identifier TEXT NOT NULL,
+  timeline          BIGINT NOT NULL,
+  database_oid      BIGINT NOT NULL,
+  end_lsn           PG_LSN NOT NULL,
+  last_commit       TIMESTAMPTZ,
+  complete_to       TIMESTAMPTZ,
+  transactions      BIGINT NOT NULL DEFAULT 0,
+  changes           BIGINT NOT NULL DEFAULT 0,
+  events            BIGINT NOT NULL DEFAULT 0,
+  updated_at        TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE  portal_audit.progress IS 'One row per source: what of its log is written to events';
+COMMENT ON COLUMN portal_audit.progress.source IS 'Name of the source in the settings';
+COMMENT ON COLUMN portal_audit.progress.state IS 'creating: the slot and first snapshot are being made; streaming: the log is followed';
+COMMENT ON COLUMN portal_audit.progress.slot IS 'Replication slot on the source';
+COMMENT ON COLUMN portal_audit.progress.system_identifier IS 'Cluster of the source, as IDENTIFY_SYSTEM says';
+COMMENT ON COLUMN portal_audit.progress.timeline IS 'Timeline of the source; another one means a failover';
+COMMENT ON COLUMN portal_audit.progress.database_oid IS 'Database of the source in its cluster';
+COMMENT ON COLUMN portal_audit.progress.end_lsn IS 'Everything before this position is written, or had nothing to write';
+COMMENT ON COLUMN portal_audit.progress.last_commit IS 'Commit time of the last transaction written';
+COMMENT ON COLUMN portal_audit.progress.complete_to IS 'The record is complete up to this commit time';
+COMMENT ON COLUMN portal_audit.progress.transactions IS 'Source transactions written since the source was first followed';
+COMMENT ON COLUMN portal_audit.progress.changes IS 'Row changes among them';
+COMMENT ON COLUMN portal_audit.progress.events IS 'Events they became';
+COMMENT ON COLUMN portal_audit.progress.updated_at IS 'When this row was last written, by the audit database''s clock';
+
+CREATE TABLE IF NOT EXISTS portal_audit.names (
+  source TEXT NOT NULL,
+  entity TEXT NOT NULL,
+  key    TEXT NOT NULL,
+  name   TEXT NOT NULL,
+  PRIMARY KEY (source, entity, key)
+);
+COMMENT ON TABLE  portal_audit.names IS 'Names of keys as of progress.end_lsn; an entry outlives its row';
+COMMENT ON COLUMN portal_audit.names.source IS 'Name of the source in the settings';
+COMMENT ON COLUMN portal_audit.names.entity IS 'The [names.X] table of the mapping';
+COMMENT ON COLUMN portal_audit.names.key IS 'Key in the source';
+COMMENT ON COLUMN portal_audit.names.name IS 'Its name after the last change that was written';
+
+CREATE TABLE IF NOT EXISTS portal_audit.event_types (
+  event_type TEXT PRIMARY KEY,
+  describe   TEXT NOT NULL,
+  retention  TEXT NOT NULL,
+  visible_to TEXT[] NOT NULL
+);
+COMMENT ON TABLE  portal_audit.event_types IS 'Every event type that a mapping of this database declares';
+COMMENT ON COLUMN portal_audit.event_types.event_type IS 'As in events.event_type';
+COMMENT ON COLUMN portal_audit.event_types.describe IS 'Sentence for people; its {placeholders} are filled when it is shown';
+COMMENT ON COLUMN portal_audit.event_types.retention IS 'project: for ever; user: for a limited time';
+COMMENT ON COLUMN portal_audit.event_types.visible_to IS 'Who may see events of this type';
+
+CREATE TABLE IF NOT EXISTS portal_audit.unmapped (
+  source     TEXT NOT NULL,
+  relation   TEXT NOT NULL,
+  operation  TEXT NOT NULL,
+  changes    BIGINT NOT NULL,
+  PRIMARY KEY (source, relation, operation)
+);
+COMMENT ON TABLE  portal_audit.unmapped IS 'Published changes that no rule of the mapping took';
+COMMENT ON COLUMN portal_audit.unmapped.source IS 'Name of the source in the settings';
+COMMENT ON COLUMN portal_audit.unmapped.relation IS 'Table in the source';
+COMMENT ON COLUMN portal_audit.unmapped.operation IS 'insert, update or delete';
+COMMENT ON COLUMN portal_audit.unmapped.changes IS 'How many since the source was first followed';
+
+-- Moves progress, and only from where the caller believes it to be: a second sidecar on the same source, or one that was cut off and came
+-- back, cannot write anything twice, because its whole transaction fails here.
+CREATE OR REPLACE FUNCTION portal_audit.advance(
+  p_source TEXT, p_from PG_LSN, p_to PG_LSN, p_commit TIMESTAMPTZ, p_complete TIMESTAMPTZ,
+  p_transactions BIGINT, p_changes BIGINT, p_events BIGINT
+) RETURNS VOID LANGUAGE plpgsql AS $$
+BEGIN
+  UPDATE portal_audit.progress
+     SET end_lsn = p_to,
+         last_commit = COALESCE(p_commit, last_commit),
+         complete_to = GREATEST(p_complete, complete_to),
+         transactions = transactions + p_transactions,
+         changes = changes + p_changes,
+         events = events + p_events,
+         updated_at = now()
+   WHERE source = p_source AND end_lsn = p_from AND state = 'streaming';
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'progress of source "%" is not at %: another sidecar writes it', p_source, p_from
+      USING ERRCODE = 'PA001';
+  END IF;
+END $$;
+COMMENT ON FUNCTION portal_audit.advance IS 'Compare-and-set of a source''s progress; raises PA001 if somebody else moved it';
+
+-- 3. Who may do what: the sidecar may add events, never change or remove one; readers may read. Give the roles to logins:
+--        GRANT portal_audit_writer TO <the sidecar's login>;   GRANT portal_audit_reader TO <an admin's login>;
+DO $$
+DECLARE wanted TEXT;
+BEGIN
+  FOREACH wanted IN ARRAY ARRAY['portal_audit_writer', 'portal_audit_reader'] LOOP
+    BEGIN
+      IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
+        EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
+      END IF;
+    EXCEPTION
+      WHEN insufficient_privilege THEN
+        RAISE WARNING 'role % is missing and could not be created', wanted;
+      WHEN duplicate_object OR unique_violation THEN
+        NULL;  -- Another database of the cluster was set up at the same moment.
+    END;
+  END LOOP;
+  IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_writer') THEN
+    GRANT USAGE ON SCHEMA portal_audit TO portal_audit_writer;
+    GRANT INSERT ON public.events TO portal_audit_writer;
+    GRANT SELECT, INSERT, UPDATE ON portal_audit.progress, portal_audit.names, portal_audit.event_types,
+      portal_audit.unmapped TO portal_audit_writer;
+  END IF;
+  IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_reader') THEN
+    GRANT USAGE ON SCHEMA portal_audit TO portal_audit_reader;
+    GRANT SELECT ON public.events, portal_audit.progress, portal_audit.event_types, portal_audit.unmapped
+      TO portal_audit_reader;
+  END IF;
+END $$;

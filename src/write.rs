@@ -1,0 +1,402 @@
+//! Stage 5: a [`Batch`] → rows of `events`, durable. The only writer of `events`.
+//!
+//! Events, names and progress commit in one transaction of the audit database. Progress is moved by compare-and-set ([`Progress::end_lsn`]), so whatever is written is written once: the statement fails as a whole if somebody else moved it.
+//!
+//! # Which way is fast
+//! A small batch is one prepared statement, one round trip. A large one is a binary COPY, which costs the audit database about two thirds of an INSERT. COPY cannot pass over a row that exists, so the first batch after a start is inserted with `ON CONFLICT DO NOTHING`: ids are deterministic, and a row that is there is the same row.
+
+use crate::{
+    connect::{self, Session},
+    event::{Event, Events},
+    lsn::Lsn,
+    timestamp::Timestamp,
+    translate::{Batch, mapping::Mapping, names::NameKey},
+    tuple::Operation,
+};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::SinkExt as _;
+use std::{collections::HashMap, future::Future, pin::pin, time::Duration};
+use tokio_postgres::{
+    Statement,
+    types::{PgLsn, ToSql},
+};
+
+/// The DDL of the audit database.
+pub const AUDIT_SQL: &str = include_str!("../sql/audit.sql");
+
+/// Up to this many events a single statement is cheaper than a COPY.
+const STATEMENT_EVENTS_MAX: usize = 100;
+/// Rows of one INSERT where a large batch must be inserted.
+const INSERT_EVENTS_MAX: usize = 1_000;
+/// Bytes of COPY data sent at a time.
+const COPY_CHUNK_BYTES: usize = 128 * 1024;
+/// SQLSTATE of `portal_audit.advance` when progress is not where we left it.
+const PROGRESS_MOVED: &str = "PA001";
+
+/// Why a batch was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error("the audit database refused to {action}: {}", connect::describe(source))]
+    Database { action: &'static str, source: tokio_postgres::Error },
+    #[error("the audit database did not answer within {seconds} s")]
+    Silent { seconds: u64 },
+    #[error("another sidecar has written source {source_name:?} meanwhile")]
+    Moved { source_name: String },
+    #[error("a batch is too large for one statement of the protocol")]
+    TooLarge,
+}
+
+impl WriteError {
+    /// The server's code, if it was the server.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Database { source, .. } => connect::sqlstate_of(source),
+            Self::Silent { .. } | Self::Moved { .. } | Self::TooLarge => None,
+        }
+    }
+}
+
+/// The row of `portal_audit.progress` that a source starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Whether the slot and the first snapshot are still being made.
+    pub creating: bool,
+    pub slot: String,
+    pub system_identifier: u64,
+    pub timeline: u32,
+    pub database_oid: u32,
+    pub end_lsn: Lsn,
+}
+
+/// Where a batch ends: what becomes of progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    pub end_lsn: Lsn,
+    /// Commit time of the last transaction of the batch, if it has one.
+    pub last_commit: Option<Timestamp>,
+    pub complete_to: Timestamp,
+}
+
+/// Writes one source's events.
+#[derive(Debug)]
+pub struct Writer {
+    session: Session,
+    source: String,
+    entities: Vec<String>,
+    timeout: Duration,
+    insert: Statement,
+    insert_and_advance: Statement,
+    advance: Statement,
+    /// Where progress stands.
+    end_lsn: Lsn,
+    /// An audit transaction is open and holds the first pieces of a large source transaction.
+    is_open: bool,
+    /// Nothing was written since the start, so rows may exist.
+    is_first: bool,
+    pending: Totals,
+}
+
+/// What the pieces of an open audit transaction add up to.
+#[derive(Debug, Default, Clone, Copy)]
+struct Totals {
+    transactions: u64,
+    changes: u64,
+    events: u64,
+}
+
+const EVENT_COLUMNS: &str =
+    "event_uuid, timestamp, event_type, caller, subject, subject_type, target, success, error_message, payload";
+const EVENTS_OF_ARRAYS: &str = "unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::text[], $10::text[]) AS e (event_uuid, timestamp, event_type, caller, subject, subject_type, target, success, error_message, payload)";
+const EVENT_VALUES: &str = "e.event_uuid, e.timestamp, e.event_type, e.caller, e.subject, e.subject_type, e.target, e.success, e.error_message, e.payload::jsonb";
+
+/// Runs a query of the audit database within the time that it has to answer.
+async fn answered<T>(
+    timeout: Duration,
+    action: &'static str,
+    query: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, WriteError> {
+    match tokio::time::timeout(timeout, pin!(query)).await {
+        Err(_elapsed) => Err(WriteError::Silent { seconds: timeout.as_secs() }),
+        Ok(Err(source)) => Err(WriteError::Database { action, source }),
+        Ok(Ok(value)) => Ok(value),
+    }
+}
+
+/// Creates the schema `portal_audit` where it is missing or older.
+///
+/// # Errors
+/// The role may not create it; then `portal-audit sql audit` is for ops to run.
+pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteError> {
+    const PROBE: &str =
+        "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL";
+    let row = answered(timeout, "look for its schema", session.client.query_one(PROBE, &[])).await?;
+    if row.get::<_, bool>(0) {
+        return Ok(());
+    }
+    // Several sources start at once, and CREATE … IF NOT EXISTS is not safe against itself.
+    let script = format!("BEGIN; SELECT pg_advisory_xact_lock(7021660001); {AUDIT_SQL}; COMMIT");
+    answered(timeout, "create the schema portal_audit", session.client.batch_execute(&script)).await
+}
+
+/// Reads the progress of a source.
+///
+/// # Errors
+/// The audit database does not answer or refuses.
+pub async fn load_progress(
+    session: &Session,
+    source: &str,
+    timeout: Duration,
+) -> Result<Option<Progress>, WriteError> {
+    const QUERY: &str = "SELECT state, slot, system_identifier, timeline, database_oid, end_lsn FROM portal_audit.progress WHERE source = $1";
+    let query = session.client.query_opt(QUERY, &[&source]);
+    let row = answered(timeout, "read progress", query).await?;
+    Ok(row.map(|row| Progress {
+        creating: row.get::<_, &str>(0) == "creating",
+        slot: row.get(1),
+        system_identifier: row.get::<_, &str>(2).parse().unwrap_or(0),
+        timeline: u32::try_from(row.get::<_, i64>(3)).unwrap_or(0),
+        database_oid: u32::try_from(row.get::<_, i64>(4)).unwrap_or(0),
+        end_lsn: Lsn(row.get::<_, PgLsn>(5).into()),
+    }))
+}
+
+/// Records that a source is being created, or (by its state) that it is.
+///
+/// # Errors
+/// The audit database does not answer or refuses.
+pub async fn store_progress(
+    session: &Session,
+    source: &str,
+    progress: &Progress,
+    timeout: Duration,
+) -> Result<(), WriteError> {
+    const QUERY: &str = "INSERT INTO portal_audit.progress AS p (source, state, slot, system_identifier, timeline, database_oid, end_lsn) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (source) DO UPDATE SET state = excluded.state, slot = excluded.slot, system_identifier = excluded.system_identifier, timeline = excluded.timeline, database_oid = excluded.database_oid, end_lsn = excluded.end_lsn, updated_at = now() WHERE p.state = 'creating'";
+    let state = if progress.creating { "creating" } else { "streaming" };
+    let (timeline, oid) = (i64::from(progress.timeline), i64::from(progress.database_oid));
+    let system_identifier = progress.system_identifier.to_string();
+    let lsn = PgLsn::from(progress.end_lsn.0);
+    let parameters: [&(dyn ToSql + Sync); 7] =
+        [&source, &state, &progress.slot, &system_identifier, &timeline, &oid, &lsn];
+    let query = session.client.execute(QUERY, &parameters);
+    match answered(timeout, "store progress", query).await? {
+        0 => Err(WriteError::Moved { source_name: source.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+/// Records the event types of a mapping.
+///
+/// # Errors
+/// The audit database does not answer or refuses.
+pub async fn store_event_types(
+    session: &Session,
+    mapping: &Mapping,
+    timeout: Duration,
+) -> Result<(), WriteError> {
+    const QUERY: &str = "INSERT INTO portal_audit.event_types VALUES ($1, $2, $3, $4) ON CONFLICT (event_type) DO UPDATE SET describe = excluded.describe, retention = excluded.retention, visible_to = excluded.visible_to WHERE (event_types.describe, event_types.retention, event_types.visible_to) IS DISTINCT FROM (excluded.describe, excluded.retention, excluded.visible_to)";
+    let statement =
+        answered(timeout, "prepare event types", session.client.prepare(QUERY)).await?;
+    for rule in &mapping.rules {
+        let visible_to: Vec<&str> =
+            rule.visible_to.iter().map(|name| name.get_ref().as_str()).collect();
+        let retention = rule.retention.get_ref().name();
+        let (event_type, describe) = (rule.event_type.get_ref(), rule.describe.get_ref());
+        let parameters: [&(dyn ToSql + Sync); 4] = [event_type, describe, &retention, &visible_to];
+        let query = session.client.execute(&statement, &parameters);
+        answered(timeout, "store event types", query).await?;
+    }
+    Ok(())
+}
+
+impl Writer {
+    /// A writer for a source whose progress stands at `end_lsn`.
+    ///
+    /// # Errors
+    /// The audit database does not answer, or lacks `events` as it is given.
+    pub async fn new(
+        session: Session,
+        source: &str,
+        mapping: &Mapping,
+        end_lsn: Lsn,
+        timeout: Duration,
+    ) -> Result<Self, WriteError> {
+        const ADVANCE: &str = "portal_audit.advance";
+        let prepare = async |sql: String| {
+            answered(timeout, "prepare its statements", session.client.prepare(&sql)).await
+        };
+        let into = format!("INSERT INTO public.events ({EVENT_COLUMNS}) SELECT {EVENT_VALUES} FROM");
+        let insert =
+            prepare(format!("{into} {EVENTS_OF_ARRAYS} ON CONFLICT DO NOTHING")).await?;
+        let insert_and_advance = prepare(format!(
+            "{into} {ADVANCE}($11, $12, $13, $14, $15, $16, $17, $18) AS moved, {EVENTS_OF_ARRAYS} ON CONFLICT DO NOTHING"
+        ))
+        .await?;
+        let advance = prepare(format!("SELECT {ADVANCE}($1, $2, $3, $4, $5, $6, $7, $8)")).await?;
+        Ok(Self {
+            session,
+            source: source.to_owned(),
+            entities: mapping.names.iter().map(|(entity, _)| entity.clone()).collect(),
+            timeout,
+            insert,
+            insert_and_advance,
+            advance,
+            end_lsn,
+            is_open: false,
+            is_first: true,
+            pending: Totals::default(),
+        })
+    }
+
+    /// Where progress stands: what may be confirmed.
+    #[must_use]
+    pub fn end_lsn(&self) -> Lsn {
+        self.end_lsn
+    }
+
+    /// Writes a batch. With an `end` it is committed and progress moves there; without, it is the next piece of a large transaction, and the audit transaction stays open.
+    ///
+    /// # Errors
+    /// Nothing of an audit transaction that fails is written; the writer is of no use then.
+    pub async fn write(&mut self, batch: &Batch, end: Option<End>) -> Result<(), WriteError> {
+        self.pending.transactions += batch.transactions;
+        self.pending.changes += batch.changes;
+        self.pending.events += batch.events.len() as u64;
+        let plain = batch.names.is_empty() && batch.unmapped.is_empty() && !self.is_open;
+        match end {
+            Some(end) if plain && batch.events.len() <= STATEMENT_EVENTS_MAX => {
+                self.write_statement(&batch.events, end).await?;
+            }
+            _ => self.write_pieces(batch, end).await?,
+        }
+        if let Some(end) = end {
+            self.end_lsn = end.end_lsn;
+            self.pending = Totals::default();
+            self.is_open = false;
+            self.is_first = false;
+        }
+        Ok(())
+    }
+
+    /// Everything in one statement and one round trip.
+    async fn write_statement(&mut self, events: &Events, end: End) -> Result<(), WriteError> {
+        let moved = Moved::new(self, end);
+        if events.is_empty() {
+            let query = self.session.client.execute(&self.advance, &moved.parameters());
+            let written = answered(self.timeout, "move progress", query).await;
+            return written.map(drop).map_err(|error| self.told(error));
+        }
+        let arrays = Arrays::new(events.iter());
+        let mut parameters = arrays.parameters();
+        parameters.extend(moved.parameters());
+        let query = self.session.client.execute(&self.insert_and_advance, &parameters);
+        let written = answered(self.timeout, "write events", query).await;
+        written.map(drop).map_err(|error| self.told(error))
+    }
+
+    /// A piece of an audit transaction, and its end if this is the last one.
+    async fn write_pieces(&mut self, batch: &Batch, end: Option<End>) -> Result<(), WriteError> {
+        let client = &self.session.client;
+        if !self.is_open {
+            answered(self.timeout, "begin", client.batch_execute("BEGIN")).await?;
+            self.is_open = true;
+        }
+        if self.is_first {
+            let all: Vec<Event<'_>> = batch.events.iter().collect();
+            for chunk in all.chunks(INSERT_EVENTS_MAX) {
+                let arrays = Arrays::new(chunk.iter().copied());
+                let query = client.execute(&self.insert, &arrays.parameters());
+                answered(self.timeout, "insert events", query).await?;
+            }
+        } else if !batch.events.is_empty() {
+            self.copy(&batch.events).await?;
+        }
+        self.write_names(batch).await?;
+        self.write_unmapped(batch).await?;
+        if let Some(end) = end {
+            let moved = Moved::new(self, end);
+            let query = client.execute(&self.advance, &moved.parameters());
+            let written = answered(self.timeout, "move progress", query).await;
+            written.map_err(|error| self.told(error))?;
+            answered(self.timeout, "commit", client.batch_execute("COMMIT")).await?;
+        }
+        Ok(())
+    }
+
+    async fn copy(&self, events: &Events) -> Result<(), WriteError> {
+        let copy = format!("COPY public.events ({EVENT_COLUMNS}) FROM STDIN (FORMAT binary)");
+        let sink = answered(self.timeout, "copy events", self.session.client.copy_in(&copy)).await?;
+        let mut sink = pin!(sink);
+        let mut chunk = BytesMut::with_capacity(COPY_CHUNK_BYTES + 4_096);
+        chunk.put_slice(b"PGCOPY\n\xFF\r\n\0\0\0\0\0\0\0\0\0");
+        for event in events.iter() {
+            put_event(&mut chunk, &event)?;
+            if chunk.len() >= COPY_CHUNK_BYTES {
+                let full: Bytes = chunk.split().freeze();
+                answered(self.timeout, "copy events", sink.send(full)).await?;
+            }
+        }
+        chunk.put_i16(-1);
+        answered(self.timeout, "copy events", sink.send(chunk.freeze())).await?;
+        answered(self.timeout, "copy events", sink.as_mut().finish()).await?;
+        Ok(())
+    }
+
+    async fn write_names(&self, batch: &Batch) -> Result<(), WriteError> {
+        const QUERY: &str = "INSERT INTO portal_audit.names (source, entity, key, name) SELECT $1, e, k, n FROM unnest($2::text[], $3::text[], $4::text[]) AS u (e, k, n) ON CONFLICT (source, entity, key) DO UPDATE SET name = excluded.name";
+        if batch.names.is_empty() {
+            return Ok(());
+        }
+        // One statement may not write a row twice: the last name of a key counts.
+        let last: HashMap<(usize, &str), &str> =
+            batch.names.iter().map(|row| ((row.names, row.key.as_str()), row.name.as_str())).collect();
+        let mut columns: [Vec<&str>; 3] = Default::default();
+        for ((names, key), name) in &last {
+            let entity = self.entities.get(*names).map_or("", String::as_str);
+            for (column, value) in columns.iter_mut().zip([entity, key, name]) {
+                column.push(value);
+            }
+        }
+        let [entities, keys, names] = &columns;
+        let parameters: [&(dyn ToSql + Sync); 4] = [&self.source, entities, keys, names];
+        let query = self.session.client.execute(QUERY, &parameters);
+        answered(self.timeout, "write names", query).await.map(drop)
+    }
+
+    async fn write_unmapped(&self, batch: &Batch) -> Result<(), WriteError> {
+        const QUERY: &str = "INSERT INTO portal_audit.unmapped AS u (source, relation, operation, changes) VALUES ($1, $2, $3, $4) ON CONFLICT (source, relation, operation) DO UPDATE SET changes = u.changes + excluded.changes";
+        for ((relation, operation), changes) in &batch.unmapped {
+            let operation = Operation::name(*operation);
+            let changes = i64::try_from(*changes).unwrap_or(i64::MAX);
+            let parameters: [&(dyn ToSql + Sync); 4] =
+                [&self.source, relation, &operation, &changes];
+            let query = self.session.client.execute(QUERY, &parameters);
+            answered(self.timeout, "count unmapped changes", query).await?;
+        }
+        Ok(())
+    }
+
+    /// The names of keys, as of all that was given to this writer, committed or not.
+    ///
+    /// # Errors
+    /// The audit database does not answer or refuses.
+    pub async fn look_up(&self, keys: &[NameKey]) -> Result<Vec<Option<String>>, WriteError> {
+        const QUERY: &str = "SELECT n.name FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS u (entity, key, place) LEFT JOIN portal_audit.names n ON n.source = $1 AND n.entity = u.entity AND n.key = u.key ORDER BY u.place";
+        let entity = |key: &NameKey| self.entities.get(key.names).map_or("", String::as_str);
+        let entities: Vec<&str> = keys.iter().map(entity).collect();
+        let texts: Vec<&str> = keys.iter().map(|key| key.key.as_str()).collect();
+        let query = self.session.client.query(QUERY, &[&self.source, &entities, &texts]);
+        let rows = answered(self.timeout, "look up names", query).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    fn told(&self, error: WriteError) -> WriteError {
+        if error.sqlstate() == Some(PROGRESS_MOVED) {
+            return WriteError::Moved { source_name: self.source.clone() };
+        }
+        error
+    }
+}
+
+mod parameters;
+use parameters::{Arrays, Moved, put_event};
