@@ -1,4 +1,5 @@
 //! portal-audit.
 
+pub mod demo;
 pub mod lsn;
 pub mod timestamp;
