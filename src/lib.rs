@@ -1,6 +1,7 @@
 //! portal-audit.
 
 pub mod decode;
+pub mod demo;
 pub mod event;
 pub mod lsn;
 pub mod spool;
