@@ -1,0 +1,297 @@
+//! What a source's catalog says: its tables, its publication and its slot. Reads only.
+
+use crate::{
+    connect::{self, Session},
+    decode::ReplicaIdentity,
+    lsn::Lsn,
+    translate::{
+        Table,
+        mapping::{Mapping, MappingError, MappingErrors, did_you_mean},
+    },
+    tuple::{Relation, RelationColumn},
+};
+use tokio_postgres::types::PgLsn;
+
+/// Why a source cannot be followed as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    #[error("cannot read the catalog: {}", connect::describe(source))]
+    Query { source: tokio_postgres::Error },
+    #[error(
+        "publication \"{publication}\" does not exist in database \"{database}\". Run what `portal-audit sql source` prints there."
+    )]
+    NoPublication { publication: String, database: String },
+    #[error(
+        "publication \"{publication}\" does not publish {operations}. Run: ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate')"
+    )]
+    NotPublishing { publication: String, operations: String },
+    #[error("the mapping does not fit the database")]
+    Mapping(#[source] MappingErrors),
+}
+
+impl CatalogError {
+    /// The server's code, if it was the server.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Query { source } => connect::sqlstate_of(source),
+            _ => None,
+        }
+    }
+}
+
+/// A table of the mapping as it is in the source.
+#[derive(Debug, Clone)]
+pub struct SourceTable {
+    /// With the published columns only.
+    pub relation: Relation,
+    /// Positions of the primary key's columns.
+    pub primary_key: Vec<usize>,
+    kind: String,
+    is_unlogged: bool,
+    is_published: bool,
+    has_row_filter: bool,
+}
+
+/// A replication slot (manual, `pg_replication_slots`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    pub plugin: Option<String>,
+    pub database: Option<String>,
+    pub temporary: bool,
+    pub two_phase: bool,
+    pub active_pid: Option<i32>,
+    pub confirmed_flush_lsn: Option<Lsn>,
+    pub restart_lsn: Option<Lsn>,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+    /// From 17 on.
+    pub invalidation_reason: Option<String>,
+}
+
+/// What was read.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    pub version_num: u32,
+    pub database: String,
+    pub database_oid: u32,
+    pub server_encoding: String,
+    pub is_in_recovery: bool,
+    pub tables: Vec<SourceTable>,
+    all_tables: Vec<String>,
+    publication: String,
+    missing_operations: Option<String>,
+}
+
+impl Catalog {
+    /// Reads what concerns a publication and a mapping.
+    ///
+    /// # Errors
+    /// The source does not answer, or the publication does not exist.
+    pub async fn load(
+        session: &Session,
+        publication: &str,
+        mapping: &Mapping,
+    ) -> Result<Self, CatalogError> {
+        const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_database()::text, (SELECT oid FROM pg_database WHERE datname = current_database()), current_setting('server_encoding'), pg_is_in_recovery()";
+        const PUBLICATION: &str = "SELECT concat_ws(', ', CASE WHEN NOT pubinsert THEN 'insert' END, CASE WHEN NOT pubupdate THEN 'update' END, CASE WHEN NOT pubdelete THEN 'delete' END, CASE WHEN NOT pubtruncate THEN 'truncate' END) FROM pg_publication WHERE pubname = $1";
+        const ALL_TABLES: &str = "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%' LIMIT 10000";
+        let failed = |source| CatalogError::Query { source };
+        let server = session.client.query_one(SERVER, &[]).await.map_err(failed)?;
+        let version_num = u32::try_from(server.get::<_, i32>(0)).unwrap_or(0);
+        let database: String = server.get(1);
+        let row = session.client.query_opt(PUBLICATION, &[&publication]).await.map_err(failed)?;
+        let Some(row) = row else {
+            let publication = publication.to_owned();
+            return Err(CatalogError::NoPublication { publication, database });
+        };
+        let missing: String = row.get(0);
+        let all = session.client.query(ALL_TABLES, &[]).await.map_err(failed)?;
+        Ok(Self {
+            version_num,
+            database,
+            database_oid: server.get(2),
+            server_encoding: server.get(3),
+            is_in_recovery: server.get(4),
+            tables: load_tables(session, version_num, publication, mapping).await?,
+            all_tables: all.iter().map(|row| row.get(0)).collect(),
+            publication: publication.to_owned(),
+            missing_operations: Some(missing).filter(|missing| !missing.is_empty()),
+        })
+    }
+
+    /// Checks a mapping against what is published.
+    ///
+    /// # Errors
+    /// Everything that would lose a change or stop the stream, each at its place in the mapping.
+    pub fn check(&self, mapping: &Mapping) -> Result<(), CatalogError> {
+        if let Some(operations) = &self.missing_operations {
+            return Err(CatalogError::NotPublishing {
+                publication: self.publication.clone(),
+                operations: operations.clone(),
+            });
+        }
+        let mut errors = Vec::new();
+        for named in mapping.tables() {
+            match self.table(named) {
+                None => errors.push(self.no_table(mapping, named)),
+                Some(table) => match self.table_fault(table) {
+                    Some((message, hint)) => {
+                        errors.push(mapping.error(place_of(mapping, named), message, Some(hint)));
+                    }
+                    None => {
+                        if let Err(faults) = Table::compile(mapping, table.relation.clone()) {
+                            errors.extend(faults.0);
+                        }
+                    }
+                },
+            }
+        }
+        errors.sort_by_key(|error| (error.line, error.column));
+        if errors.is_empty() { Ok(()) } else { Err(CatalogError::Mapping(MappingErrors(errors))) }
+    }
+
+    /// A table by its qualified name.
+    #[must_use]
+    pub fn table(&self, qualified_name: &str) -> Option<&SourceTable> {
+        self.tables.iter().find(|table| table.relation.qualified_name() == qualified_name)
+    }
+
+    fn no_table(&self, mapping: &Mapping, named: &str) -> MappingError {
+        let message = format!("database \"{}\" has no table {named}", self.database);
+        let hint = did_you_mean(named, self.all_tables.iter().map(String::as_str));
+        mapping.error(place_of(mapping, named), message, hint)
+    }
+
+    /// What is wrong with a table as a whole, and its fix.
+    fn table_fault(&self, table: &SourceTable) -> Option<(String, String)> {
+        let name = table.relation.qualified_name();
+        let publication = &self.publication;
+        if !matches!(table.kind.as_str(), "r" | "p") {
+            let hint = "Only ordinary and partitioned tables are in the log.".to_owned();
+            return Some((format!("{name} is not a table"), hint));
+        }
+        if table.is_unlogged {
+            let hint = format!("ALTER TABLE {name} SET LOGGED;");
+            return Some((format!("{name} is unlogged, so its changes are not in the log"), hint));
+        }
+        if !table.is_published {
+            let hint = "Run what `portal-audit sql source` prints on that database.".to_owned();
+            return Some((format!("publication {publication:?} does not publish {name}"), hint));
+        }
+        if table.has_row_filter {
+            let hint = format!("ALTER PUBLICATION {publication} SET TABLE without WHERE: a row that leaves the filter looks deleted.");
+            return Some((format!("publication {publication:?} filters the rows of {name}"), hint));
+        }
+        if table.relation.replica_identity == ReplicaIdentity::Nothing
+            || !table.relation.columns.iter().any(|column| column.key)
+        {
+            let hint = format!("ALTER TABLE {name} REPLICA IDENTITY FULL; or give it a primary key.");
+            return Some((
+                format!("{name} has no replica identity, so the portal's own updates of it fail"),
+                hint,
+            ));
+        }
+        None
+    }
+}
+
+fn place_of(mapping: &Mapping, table: &str) -> std::ops::Range<usize> {
+    let rules = mapping.rules.iter().map(|rule| &rule.table);
+    let names = mapping.names.iter().map(|(_, names)| &names.table);
+    let rows = mapping.rows_specs().map(|rows| &rows.table);
+    let mut all = rules.chain(names).chain(rows);
+    all.find(|name| name.get_ref() == table).map_or(0..0, toml::Spanned::span)
+}
+
+async fn load_tables(
+    session: &Session,
+    version_num: u32,
+    publication: &str,
+    mapping: &Mapping,
+) -> Result<Vec<SourceTable>, CatalogError> {
+    // Column lists and row filters came with 15.
+    let (listed, filtered) = if version_num >= 150_000 {
+        ("coalesce(a.attname = ANY (p.attnames), true)", "p.rowfilter IS NOT NULL")
+    } else {
+        ("true", "false")
+    };
+    let query = format!(
+        "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text, c.relpersistence::text,
+                a.attname::text, a.atttypid,
+                c.relreplident = 'f' OR coalesce(a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), false),
+                coalesce(a.attnum = ANY ((k.indkey::int2[])[0:k.indnkeyatts - 1]), false),
+                p.tablename IS NOT NULL, {filtered}, {listed}
+           FROM pg_class c
+           JOIN pg_namespace n ON n.oid = c.relnamespace
+           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+           LEFT JOIN pg_index k ON k.indrelid = c.oid AND k.indisprimary
+           LEFT JOIN pg_index i ON i.indrelid = c.oid
+                AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+           LEFT JOIN pg_publication_tables p ON p.pubname = $1 AND p.schemaname = n.nspname AND p.tablename = c.relname
+          WHERE n.nspname || '.' || c.relname = ANY ($2)
+          ORDER BY c.oid, a.attnum"
+    );
+    let tables = mapping.tables();
+    let rows = session.client.query(&query, &[&publication, &tables]).await;
+    let rows = rows.map_err(|source| CatalogError::Query { source })?;
+    let mut tables: Vec<SourceTable> = Vec::new();
+    for row in rows {
+        let oid: u32 = row.get(0);
+        if tables.last().is_none_or(|table| table.relation.oid != oid) {
+            let letter = row.get::<_, &str>(4).bytes().next().unwrap_or(b'n');
+            tables.push(SourceTable {
+                relation: Relation {
+                    oid,
+                    namespace: row.get(1),
+                    name: row.get(2),
+                    replica_identity: ReplicaIdentity::from_letter(letter)
+                        .unwrap_or(ReplicaIdentity::Nothing),
+                    columns: Vec::new(),
+                },
+                primary_key: Vec::new(),
+                kind: row.get(3),
+                is_unlogged: row.get::<_, &str>(5) != "p",
+                is_published: row.get(10),
+                has_row_filter: row.get(11),
+            });
+        }
+        if let Some(table) = tables.last_mut().filter(|_| row.get(12)) {
+            if row.get(9) {
+                table.primary_key.push(table.relation.columns.len());
+            }
+            let (name, type_oid, key) = (row.get(6), row.get(7), row.get(8));
+            table.relation.columns.push(RelationColumn { name, type_oid, key });
+        }
+    }
+    Ok(tables)
+}
+
+/// Reads a slot; `None` if there is none of that name.
+///
+/// # Errors
+/// The source does not answer.
+pub async fn load_slot(
+    session: &Session,
+    version_num: u32,
+    slot: &str,
+) -> Result<Option<Slot>, CatalogError> {
+    let reason = if version_num >= 170_000 { "invalidation_reason" } else { "NULL" };
+    let query = format!(
+        "SELECT plugin::text, database::text, temporary, two_phase, active_pid, confirmed_flush_lsn, restart_lsn, wal_status, {reason}::text FROM pg_replication_slots WHERE slot_name = $1"
+    );
+    let row = session.client.query_opt(&query, &[&slot]).await;
+    let row = row.map_err(|source| CatalogError::Query { source })?;
+    let lsn = |lsn: Option<PgLsn>| lsn.map(|lsn| Lsn(lsn.into()));
+    Ok(row.map(|row| Slot {
+        plugin: row.get(0),
+        database: row.get(1),
+        temporary: row.get(2),
+        two_phase: row.get(3),
+        active_pid: row.get(4),
+        confirmed_flush_lsn: lsn(row.get(5)),
+        restart_lsn: lsn(row.get(6)),
+        wal_status: row.get(7),
+        invalidation_reason: row.get(8),
+    }))
+}

@@ -1,0 +1,309 @@
+//! The settings: one TOML file, its types, defaults and limits. The one reader of the environment.
+//!
+//! `deploy/portal-audit.toml` holds every setting with its default; a test compares the two.
+
+use crate::{
+    conninfo::{ConnInfo, ConnInfoError},
+    translate::mapping::{Mapping, MappingErrors},
+};
+use serde::Deserialize;
+use std::{
+    collections::HashSet,
+    io,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Mappings that are built in, by name.
+const BUILT_IN_MAPPINGS: &[(&str, &str)] =
+    &[("merge-reference", include_str!("../deploy/mapping/merge-reference.toml"))];
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{}:{line}: {message}", path.display())]
+    Syntax { path: PathBuf, line: usize, message: String },
+    #[error("{}: {message}", path.display())]
+    Value { path: PathBuf, message: String },
+    #[error("{}: the connection of {object}", path.display())]
+    ConnInfo {
+        path: PathBuf,
+        object: String,
+        #[source]
+        source: ConnInfoError,
+    },
+    #[error("the mapping of source {source_name:?} has faults")]
+    Mapping {
+        source_name: String,
+        #[source]
+        source: MappingErrors,
+    },
+}
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    audit: AuditFile,
+    #[serde(default)]
+    source: Vec<SourceFile>,
+    #[serde(default)]
+    limits: Limits,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuditFile {
+    dsn: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceFile {
+    name: String,
+    dsn: String,
+    publication: Option<String>,
+    slot: Option<String>,
+    mapping: String,
+    #[serde(default)]
+    backfill: bool,
+}
+
+/// Every buffer and every wait has its limit here.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of unfinished transactions that a source keeps in memory; beyond, they wait in an unnamed file.
+    pub transaction_memory_bytes: usize,
+    /// Where such files are made.
+    pub spool_folder: PathBuf,
+    /// Most events of one audit transaction, unless one source transaction has more.
+    pub batch_events: usize,
+    /// Most bytes of their text.
+    pub batch_bytes: usize,
+    /// Longest value of a payload's key in bytes; a longer one is replaced by its hash.
+    pub value_bytes: usize,
+    /// Names of each names table that are kept in memory; the others are in the audit database.
+    pub names_in_memory: NonZeroUsize,
+    /// Whether the server sends large transactions before they commit.
+    pub streaming: bool,
+    /// How long the audit database has to answer, in seconds. Then the source's connection is closed too, so that the source can be shut down.
+    pub audit_timeout_seconds: u64,
+    /// How long creating a slot may wait for open transactions of the source, in seconds.
+    pub slot_timeout_seconds: u64,
+    /// How often the slot is told what is written, in milliseconds.
+    pub confirm_interval_ms: u64,
+    /// How often "complete to" is written while nothing happens, in milliseconds.
+    pub complete_interval_ms: u64,
+    /// Longest wait before a source is tried again, in seconds.
+    pub retry_max_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            transaction_memory_bytes: 16 << 20,
+            spool_folder: PathBuf::from("/tmp"),
+            batch_events: 10_000,
+            batch_bytes: 8 << 20,
+            value_bytes: 64 << 10,
+            names_in_memory: NonZeroUsize::new(100_000).unwrap_or(NonZeroUsize::MIN),
+            streaming: true,
+            audit_timeout_seconds: 30,
+            slot_timeout_seconds: 60,
+            confirm_interval_ms: 100,
+            complete_interval_ms: 2_000,
+            retry_max_seconds: 30,
+        }
+    }
+}
+
+impl Limits {
+    /// How long the audit database has to answer.
+    #[must_use]
+    pub fn audit_timeout(&self) -> Duration {
+        Duration::from_secs(self.audit_timeout_seconds)
+    }
+}
+
+/// The settings, checked.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub audit: ConnInfo,
+    pub sources: Vec<Source>,
+    pub limits: Limits,
+}
+
+/// One database that is followed.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its name in progress, in `_audit` and in logs.
+    pub name: String,
+    pub conninfo: ConnInfo,
+    pub publication: String,
+    pub slot: String,
+    pub mapping: Arc<Mapping>,
+    /// Whether the first start makes events of rows that exist.
+    pub backfill: bool,
+}
+
+/// Reads the environment: libpq's variables are the only ones.
+#[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Parses a connection string with libpq's environment defaults.
+///
+/// # Errors
+/// What [`ConnInfo::parse`] finds.
+pub fn conninfo(text: &str) -> Result<ConnInfo, ConnInfoError> {
+    ConnInfo::parse(text, &environment)
+}
+
+impl Settings {
+    /// Reads a settings file, and the mappings it names beside it.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or anything in it that is not understood.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    /// Reads settings from `text`; paths in it are relative to `path`.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start);
+            let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+            let message = error.message().to_owned();
+            ConfigError::Syntax { path: path.to_owned(), line, message }
+        })?;
+        let value_error =
+            |message: String| ConfigError::Value { path: path.to_owned(), message };
+        if file.source.is_empty() {
+            return Err(value_error("there is no [[source]]: name a database to follow".into()));
+        }
+        check_limits(&file.limits).map_err(value_error)?;
+        let mut names = HashSet::new();
+        let mut sources = Vec::new();
+        for source in file.source {
+            if !names.insert(source.name.clone()) {
+                return Err(value_error(format!("two sources are named {:?}", source.name)));
+            }
+            sources.push(source.check(path)?);
+        }
+        let audit = connection(path, "[audit]", &file.audit.dsn)?;
+        Ok(Self { audit, sources, limits: file.limits })
+    }
+}
+
+fn check_limits(limits: &Limits) -> Result<(), String> {
+    let positive = [
+        ("batch_events", limits.batch_events as u64),
+        ("batch_bytes", limits.batch_bytes as u64),
+        ("value_bytes", limits.value_bytes as u64),
+        ("audit_timeout_seconds", limits.audit_timeout_seconds),
+        ("slot_timeout_seconds", limits.slot_timeout_seconds),
+        ("confirm_interval_ms", limits.confirm_interval_ms),
+        ("complete_interval_ms", limits.complete_interval_ms),
+        ("retry_max_seconds", limits.retry_max_seconds),
+    ];
+    match positive.iter().find(|(_, value)| *value == 0) {
+        Some((name, _)) => Err(format!("limits.{name} must be at least 1")),
+        None => Ok(()),
+    }
+}
+
+fn connection(path: &Path, object: &str, dsn: &str) -> Result<ConnInfo, ConfigError> {
+    conninfo(dsn).map_err(|source| ConfigError::ConnInfo {
+        path: path.to_owned(),
+        object: object.to_owned(),
+        source,
+    })
+}
+
+impl SourceFile {
+    fn check(self, path: &Path) -> Result<Source, ConfigError> {
+        let value_error =
+            |message: String| ConfigError::Value { path: path.to_owned(), message };
+        let slot = self.slot.unwrap_or_else(|| format!("portal_audit_{}", self.name));
+        let is_slot_name = !slot.is_empty()
+            && slot.len() <= 63
+            && slot.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        if !is_slot_name {
+            return Err(value_error(format!(
+                "slot {slot:?} of source {:?} is not up to 63 lower-case letters, digits and underscores",
+                self.name
+            )));
+        }
+        let object = format!("source {:?}", self.name);
+        let conninfo = connection(path, &object, &self.dsn)?;
+        let mapping = load_mapping(path, &self.name, &self.mapping)?;
+        Ok(Source {
+            name: self.name,
+            conninfo,
+            publication: self.publication.unwrap_or_else(|| "portal_audit".to_owned()),
+            slot,
+            mapping: Arc::new(mapping),
+            backfill: self.backfill,
+        })
+    }
+}
+
+/// A built-in mapping by its name, or a file beside the settings.
+fn load_mapping(settings: &Path, source_name: &str, mapping: &str) -> Result<Mapping, ConfigError> {
+    let fault = |source| ConfigError::Mapping { source_name: source_name.to_owned(), source };
+    if let Some((name, text)) = BUILT_IN_MAPPINGS.iter().find(|(name, _)| *name == mapping) {
+        return Mapping::parse(&format!("mapping/{name}.toml"), text).map_err(fault);
+    }
+    let path = settings.parent().unwrap_or(Path::new(".")).join(mapping);
+    let text = std::fs::read_to_string(&path).map_err(|source| {
+        let known: Vec<&str> = BUILT_IN_MAPPINGS.iter().map(|(name, _)| *name).collect();
+        let is_name = !mapping.contains(['/', '.']);
+        if is_name {
+            let known = known.join(", ");
+            let message =
+                format!("there is no built-in mapping {mapping:?} (there are: {known}) and no such file");
+            return ConfigError::Value { path: settings.to_owned(), message };
+        }
+        ConfigError::Read { path: path.clone(), source }
+    })?;
+    Mapping::parse(&path.display().to_string(), &text).map_err(fault)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+    use std::path::Path;
+
+    fn error(text: &str) -> String {
+        Settings::parse(Path::new("p.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn faults_name_the_file_and_the_place() {
+        let audit = "[audit]\ndsn = \"host=/tmp dbname=a user=u\"\n";
+        assert!(error(audit).contains("p.toml: there is no [[source]]"));
+        let unknown = format!("{audit}dns = 1\n");
+        assert!(error(&unknown).starts_with("p.toml:3: unknown field `dns`"), "{}", error(&unknown));
+        let source = "[[source]]\nname = \"p\"\ndsn = \"host=/tmp dbname=a user=u\"\nmapping = \"merge\"\n";
+        assert!(error(&format!("{audit}{source}")).contains("no built-in mapping \"merge\""));
+        let slot = source.replace("\"merge\"", "\"merge-reference\"\nslot = \"Bad-Name\"");
+        assert!(error(&format!("{audit}{slot}")).contains("slot \"Bad-Name\""));
+        let zero = format!("[limits]\nbatch_events = 0\n{audit}{source}");
+        assert!(error(&zero).contains("limits.batch_events must be at least 1"));
+    }
+}
