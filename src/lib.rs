@@ -1,4 +1,5 @@
 //! portal-audit.
 
+pub mod conninfo;
 pub mod lsn;
 pub mod timestamp;
