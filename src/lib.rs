@@ -1,6 +1,7 @@
 //! portal-audit.
 
-pub mod conninfo;
 pub mod connect;
+pub mod conninfo;
 pub mod lsn;
 pub mod timestamp;
+pub mod wire;
