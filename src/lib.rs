@@ -1,5 +1,10 @@
 //! portal-audit.
 
+pub mod catalog;
+pub mod config;
+pub mod connect;
+pub mod conninfo;
+pub mod coverage;
 pub mod decode;
 pub mod demo;
 pub mod event;
@@ -9,3 +14,5 @@ pub mod timestamp;
 pub mod transaction;
 pub mod translate;
 pub mod tuple;
+pub mod wire;
+pub mod write;
