@@ -105,13 +105,14 @@ CREATE OR REPLACE FUNCTION portal_audit.advance(
 BEGIN
   UPDATE portal_audit.progress
      SET end_lsn = p_to,
+         state = 'streaming',
          last_commit = COALESCE(p_commit, last_commit),
          complete_to = GREATEST(p_complete, complete_to),
          transactions = transactions + p_transactions,
          changes = changes + p_changes,
          events = events + p_events,
          updated_at = now()
-   WHERE source = p_source AND end_lsn = p_from AND state = 'streaming';
+   WHERE source = p_source AND end_lsn = p_from;
   IF NOT FOUND THEN
     RAISE EXCEPTION 'progress of source "%" is not at %: another sidecar writes it', p_source, p_from
       USING ERRCODE = 'PA001';

@@ -180,13 +180,16 @@ impl Catalog {
             return Some((format!("publication {publication:?} does not publish {name}"), hint));
         }
         if table.has_row_filter {
-            let hint = format!("ALTER PUBLICATION {publication} SET TABLE without WHERE: a row that leaves the filter looks deleted.");
+            let hint = format!(
+                "ALTER PUBLICATION {publication} SET TABLE without WHERE: a row that leaves the filter looks deleted."
+            );
             return Some((format!("publication {publication:?} filters the rows of {name}"), hint));
         }
         if table.relation.replica_identity == ReplicaIdentity::Nothing
             || !table.relation.columns.iter().any(|column| column.key)
         {
-            let hint = format!("ALTER TABLE {name} REPLICA IDENTITY FULL; or give it a primary key.");
+            let hint =
+                format!("ALTER TABLE {name} REPLICA IDENTITY FULL; or give it a primary key.");
             return Some((
                 format!("{name} has no replica identity, so the portal's own updates of it fail"),
                 hint,

@@ -191,8 +191,7 @@ impl Settings {
             let message = error.message().to_owned();
             ConfigError::Syntax { path: path.to_owned(), line, message }
         })?;
-        let value_error =
-            |message: String| ConfigError::Value { path: path.to_owned(), message };
+        let value_error = |message: String| ConfigError::Value { path: path.to_owned(), message };
         if file.source.is_empty() {
             return Err(value_error("there is no [[source]]: name a database to follow".into()));
         }
@@ -237,12 +236,13 @@ fn connection(path: &Path, object: &str, dsn: &str) -> Result<ConnInfo, ConfigEr
 
 impl SourceFile {
     fn check(self, path: &Path) -> Result<Source, ConfigError> {
-        let value_error =
-            |message: String| ConfigError::Value { path: path.to_owned(), message };
+        let value_error = |message: String| ConfigError::Value { path: path.to_owned(), message };
         let slot = self.slot.unwrap_or_else(|| format!("portal_audit_{}", self.name));
         let is_slot_name = !slot.is_empty()
             && slot.len() <= 63
-            && slot.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+            && slot
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
         if !is_slot_name {
             return Err(value_error(format!(
                 "slot {slot:?} of source {:?} is not up to 63 lower-case letters, digits and underscores",
@@ -275,8 +275,9 @@ fn load_mapping(settings: &Path, source_name: &str, mapping: &str) -> Result<Map
         let is_name = !mapping.contains(['/', '.']);
         if is_name {
             let known = known.join(", ");
-            let message =
-                format!("there is no built-in mapping {mapping:?} (there are: {known}) and no such file");
+            let message = format!(
+                "there is no built-in mapping {mapping:?} (there are: {known}) and no such file"
+            );
             return ConfigError::Value { path: settings.to_owned(), message };
         }
         ConfigError::Read { path: path.clone(), source }
@@ -298,8 +299,13 @@ mod tests {
         let audit = "[audit]\ndsn = \"host=/tmp dbname=a user=u\"\n";
         assert!(error(audit).contains("p.toml: there is no [[source]]"));
         let unknown = format!("{audit}dns = 1\n");
-        assert!(error(&unknown).starts_with("p.toml:3: unknown field `dns`"), "{}", error(&unknown));
-        let source = "[[source]]\nname = \"p\"\ndsn = \"host=/tmp dbname=a user=u\"\nmapping = \"merge\"\n";
+        assert!(
+            error(&unknown).starts_with("p.toml:3: unknown field `dns`"),
+            "{}",
+            error(&unknown)
+        );
+        let source =
+            "[[source]]\nname = \"p\"\ndsn = \"host=/tmp dbname=a user=u\"\nmapping = \"merge\"\n";
         assert!(error(&format!("{audit}{source}")).contains("no built-in mapping \"merge\""));
         let slot = source.replace("\"merge\"", "\"merge-reference\"\nslot = \"Bad-Name\"");
         assert!(error(&format!("{audit}{slot}")).contains("slot \"Bad-Name\""));

@@ -38,7 +38,9 @@ pub enum CoverageError {
         "slot \"{slot}\" is ahead of the audit database by {bytes} bytes ({end_lsn} to {confirmed}): those changes are gone. The audit database was restored from a backup, or the slot was moved by hand."
     )]
     SlotAhead { slot: String, end_lsn: Lsn, confirmed: Lsn, bytes: u64 },
-    #[error("slot \"{slot}\" can no longer be read ({reason}): the changes since {end_lsn} are gone")]
+    #[error(
+        "slot \"{slot}\" can no longer be read ({reason}): the changes since {end_lsn} are gone"
+    )]
     SlotInvalid { slot: String, reason: String, end_lsn: Lsn },
     #[error("slot \"{slot}\" {is}. Choose another slot name in the settings.")]
     SlotUnfit { slot: String, is: String },
@@ -98,9 +100,10 @@ pub fn decide(
     let Some(slot) = slot else {
         return Err(CoverageError::SlotLost { slot: name(), end_lsn });
     };
-    let reason = slot.invalidation_reason.clone().or_else(|| {
-        slot.wal_status.clone().filter(|status| status == "lost")
-    });
+    let reason = slot
+        .invalidation_reason
+        .clone()
+        .or_else(|| slot.wal_status.clone().filter(|status| status == "lost"));
     if let Some(reason) = reason {
         return Err(CoverageError::SlotInvalid { slot: name(), reason, end_lsn });
     }

@@ -9,6 +9,8 @@ pub mod decode;
 pub mod demo;
 pub mod event;
 pub mod lsn;
+pub mod pipeline;
+pub mod snapshot;
 pub mod spool;
 pub mod timestamp;
 pub mod transaction;

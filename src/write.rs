@@ -105,8 +105,7 @@ struct Totals {
     events: u64,
 }
 
-const EVENT_COLUMNS: &str =
-    "event_uuid, timestamp, event_type, caller, subject, subject_type, target, success, error_message, payload";
+const EVENT_COLUMNS: &str = "event_uuid, timestamp, event_type, caller, subject, subject_type, target, success, error_message, payload";
 const EVENTS_OF_ARRAYS: &str = "unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::text[], $10::text[]) AS e (event_uuid, timestamp, event_type, caller, subject, subject_type, target, success, error_message, payload)";
 const EVENT_VALUES: &str = "e.event_uuid, e.timestamp, e.event_type, e.caller, e.subject, e.subject_type, e.target, e.success, e.error_message, e.payload::jsonb";
 
@@ -128,9 +127,9 @@ async fn answered<T>(
 /// # Errors
 /// The role may not create it; then `portal-audit sql audit` is for ops to run.
 pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteError> {
-    const PROBE: &str =
-        "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL";
-    let row = answered(timeout, "look for its schema", session.client.query_one(PROBE, &[])).await?;
+    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL";
+    let row =
+        answered(timeout, "look for its schema", session.client.query_one(PROBE, &[])).await?;
     if row.get::<_, bool>(0) {
         return Ok(());
     }
@@ -149,8 +148,8 @@ pub async fn load_progress(
     timeout: Duration,
 ) -> Result<Option<Progress>, WriteError> {
     const QUERY: &str = "SELECT state, slot, system_identifier, timeline, database_oid, end_lsn FROM portal_audit.progress WHERE source = $1";
-    let query = session.client.query_opt(QUERY, &[&source]);
-    let row = answered(timeout, "read progress", query).await?;
+    let row =
+        answered(timeout, "read progress", session.client.query_opt(QUERY, &[&source])).await?;
     Ok(row.map(|row| Progress {
         creating: row.get::<_, &str>(0) == "creating",
         slot: row.get(1),
@@ -195,8 +194,7 @@ pub async fn store_event_types(
     timeout: Duration,
 ) -> Result<(), WriteError> {
     const QUERY: &str = "INSERT INTO portal_audit.event_types VALUES ($1, $2, $3, $4) ON CONFLICT (event_type) DO UPDATE SET describe = excluded.describe, retention = excluded.retention, visible_to = excluded.visible_to WHERE (event_types.describe, event_types.retention, event_types.visible_to) IS DISTINCT FROM (excluded.describe, excluded.retention, excluded.visible_to)";
-    let statement =
-        answered(timeout, "prepare event types", session.client.prepare(QUERY)).await?;
+    let statement = answered(timeout, "prepare event types", session.client.prepare(QUERY)).await?;
     for rule in &mapping.rules {
         let visible_to: Vec<&str> =
             rule.visible_to.iter().map(|name| name.get_ref().as_str()).collect();
@@ -225,9 +223,9 @@ impl Writer {
         let prepare = async |sql: String| {
             answered(timeout, "prepare its statements", session.client.prepare(&sql)).await
         };
-        let into = format!("INSERT INTO public.events ({EVENT_COLUMNS}) SELECT {EVENT_VALUES} FROM");
-        let insert =
-            prepare(format!("{into} {EVENTS_OF_ARRAYS} ON CONFLICT DO NOTHING")).await?;
+        let into =
+            format!("INSERT INTO public.events ({EVENT_COLUMNS}) SELECT {EVENT_VALUES} FROM");
+        let insert = prepare(format!("{into} {EVENTS_OF_ARRAYS} ON CONFLICT DO NOTHING")).await?;
         let insert_and_advance = prepare(format!(
             "{into} {ADVANCE}($11, $12, $13, $14, $15, $16, $17, $18) AS moved, {EVENTS_OF_ARRAYS} ON CONFLICT DO NOTHING"
         ))
@@ -282,7 +280,8 @@ impl Writer {
     async fn write_statement(&mut self, events: &Events, end: End) -> Result<(), WriteError> {
         let moved = Moved::new(self, end);
         if events.is_empty() {
-            let query = self.session.client.execute(&self.advance, &moved.parameters());
+            let parameters = moved.parameters();
+            let query = self.session.client.execute(&self.advance, &parameters);
             let written = answered(self.timeout, "move progress", query).await;
             return written.map(drop).map_err(|error| self.told(error));
         }
@@ -305,7 +304,8 @@ impl Writer {
             let all: Vec<Event<'_>> = batch.events.iter().collect();
             for chunk in all.chunks(INSERT_EVENTS_MAX) {
                 let arrays = Arrays::new(chunk.iter().copied());
-                let query = client.execute(&self.insert, &arrays.parameters());
+                let parameters = arrays.parameters();
+                let query = client.execute(&self.insert, &parameters);
                 answered(self.timeout, "insert events", query).await?;
             }
         } else if !batch.events.is_empty() {
@@ -315,7 +315,8 @@ impl Writer {
         self.write_unmapped(batch).await?;
         if let Some(end) = end {
             let moved = Moved::new(self, end);
-            let query = client.execute(&self.advance, &moved.parameters());
+            let parameters = moved.parameters();
+            let query = client.execute(&self.advance, &parameters);
             let written = answered(self.timeout, "move progress", query).await;
             written.map_err(|error| self.told(error))?;
             answered(self.timeout, "commit", client.batch_execute("COMMIT")).await?;
@@ -325,7 +326,8 @@ impl Writer {
 
     async fn copy(&self, events: &Events) -> Result<(), WriteError> {
         let copy = format!("COPY public.events ({EVENT_COLUMNS}) FROM STDIN (FORMAT binary)");
-        let sink = answered(self.timeout, "copy events", self.session.client.copy_in(&copy)).await?;
+        let sink =
+            answered(self.timeout, "copy events", self.session.client.copy_in(&copy)).await?;
         let mut sink = pin!(sink);
         let mut chunk = BytesMut::with_capacity(COPY_CHUNK_BYTES + 4_096);
         chunk.put_slice(b"PGCOPY\n\xFF\r\n\0\0\0\0\0\0\0\0\0");
@@ -348,8 +350,11 @@ impl Writer {
             return Ok(());
         }
         // One statement may not write a row twice: the last name of a key counts.
-        let last: HashMap<(usize, &str), &str> =
-            batch.names.iter().map(|row| ((row.names, row.key.as_str()), row.name.as_str())).collect();
+        let last: HashMap<(usize, &str), &str> = batch
+            .names
+            .iter()
+            .map(|row| ((row.names, row.key.as_str()), row.name.as_str()))
+            .collect();
         let mut columns: [Vec<&str>; 3] = Default::default();
         for ((names, key), name) in &last {
             let entity = self.entities.get(*names).map_or("", String::as_str);
@@ -385,7 +390,8 @@ impl Writer {
         let entity = |key: &NameKey| self.entities.get(key.names).map_or("", String::as_str);
         let entities: Vec<&str> = keys.iter().map(entity).collect();
         let texts: Vec<&str> = keys.iter().map(|key| key.key.as_str()).collect();
-        let query = self.session.client.query(QUERY, &[&self.source, &entities, &texts]);
+        let parameters: [&(dyn ToSql + Sync); 3] = [&self.source, &entities, &texts];
+        let query = self.session.client.query(QUERY, &parameters);
         let rows = answered(self.timeout, "look up names", query).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }

@@ -1,9 +1,10 @@
 //! One change and one rule → one event in the batch.
 
 use super::{
-    Batch, Place, Table, TranslateError, Translator, json::Scope, rule::Rule, rule::Source,
+    Batch, NameKey, Place, Table, TranslateError, Translator, json::Scope, rule::Rule, rule::Source,
 };
 use crate::{
+    decode::TupleData,
     event::{
         EventRow, Flags, INDEXED_TEXT_BYTES_MAX, Origin, Text, backfill_id, event_id,
         push_formatted, push_json_string, push_text,
@@ -12,7 +13,6 @@ use crate::{
     timestamp::Timestamp,
     tuple::{Operation, Row, RowSpans, Value},
 };
-use std::sync::Arc;
 use uuid::Uuid;
 
 /// The event type of a TRUNCATE, which has no rows and so no rule.
@@ -21,7 +21,7 @@ pub const TABLE_TRUNCATED: &str = "table_truncated";
 /// A row that is older than the slot, as a snapshot read it.
 #[derive(Debug, Clone, Copy)]
 pub struct OldRow<'a> {
-    pub tuple: crate::decode::TupleData<'a>,
+    pub tuple: TupleData<'a>,
     /// The columns of its primary key.
     pub key: &'a [usize],
     /// Where the snapshot was taken.
@@ -97,16 +97,32 @@ impl Translator {
         Ok(())
     }
 
-    /// Events of a row that is older than the slot, for the rules that ask for them.
-    pub fn backfill(
+    /// The names that a row of a snapshot gives.
+    pub fn feed_old_row(
         &mut self,
-        table: &Arc<Table>,
-        old_row: OldRow<'_>,
+        table: &Table,
+        tuple: TupleData<'_>,
         spans: &mut RowSpans,
         batch: &mut Batch,
     ) {
+        let row = Row::new(Operation::Insert, &table.relation, None, Some(tuple), spans);
+        self.feed_names(table, &row, batch);
+    }
+
+    /// Events of a row that is older than the slot, for the rules that ask for them; or the names that are missing for them, and then nothing is done.
+    pub fn backfill(
+        &mut self,
+        table: &Table,
+        old_row: OldRow<'_>,
+        spans: &mut RowSpans,
+        batch: &mut Batch,
+    ) -> Vec<NameKey> {
         let OldRow { tuple, key, consistent_point, snapshot_time } = old_row;
         let row = Row::new(Operation::Insert, &table.relation, None, Some(tuple), spans);
+        let mut missing = Vec::new();
+        if super::needs_names(table, &row, &self.names, &mut |key| missing.push(key)) {
+            return missing;
+        }
         let mut audit = String::new();
         push_audit(&mut audit, &self.source, consistent_point, None);
         let gathered = super::Gathered::default();
@@ -123,6 +139,7 @@ impl Translator {
             };
             write_event(rule, scope, &head, 0, true, batch);
         }
+        missing
     }
 }
 

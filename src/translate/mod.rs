@@ -4,7 +4,7 @@
 
 pub mod caller;
 pub mod check;
-mod emit;
+pub mod emit;
 pub mod json;
 pub mod mapping;
 pub mod names;

@@ -11,7 +11,7 @@ use postgres_protocol::{
 pub(super) struct Login<'a> {
     user: &'a str,
     /// Asked only once the server asks, so that a login without password needs no passfile.
-    password: &'a dyn Fn() -> Result<Option<String>, WireError>,
+    password: &'a (dyn Fn() -> Result<Option<String>, WireError> + Sync),
     step: Step,
 }
 
@@ -28,7 +28,7 @@ enum Step {
 impl<'a> Login<'a> {
     pub(super) fn new(
         user: &'a str,
-        password: &'a dyn Fn() -> Result<Option<String>, WireError>,
+        password: &'a (dyn Fn() -> Result<Option<String>, WireError> + Sync),
     ) -> Self {
         Self { user, password, step: Step::Asked }
     }

@@ -1,0 +1,245 @@
+//! One loop per source: the stages one after the other, and when to confirm.
+//!
+//! ```text
+//!  read task                                             write task
+//!   frames ─▶ Assembler ─▶ Translator ─▶ Batch ══work══▶ Writer ─▶ audit database
+//!   keepalive ┐                                             │ end_lsn, after COMMIT
+//!             └─▶ confirm task ◀════════written═════════════┘
+//!                   └─▶ status update to the walsender
+//! ```
+//!
+//! # The confirm rule
+//! The walsender is told only a position that the write task has committed as progress; so at every instant the slot's `confirmed_flush_lsn` ≤ progress. A keepalive's `wal_end` may be confirmed when the stream stands between transactions: the server has sent everything before it, and what commits later is sent whole, from wherever it began. It goes the same way, through the write task, because progress must not fall behind the slot.
+//!
+//! # Group commit
+//! The write task takes one batch at a time. While it commits, the read task gathers the next: one transaction when the source is idle, thousands when we are behind.
+
+mod confirm;
+mod read;
+mod start;
+
+use crate::{
+    catalog::CatalogError,
+    config::{Settings, Source},
+    connect::ConnectError,
+    coverage::CoverageError,
+    lsn::Lsn,
+    snapshot::SnapshotError,
+    transaction::TransactionError,
+    translate::{Batch, TranslateError, names::NameKey},
+    wire::WireError,
+    write::{End, WriteError, Writer},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+/// The first wait before a source is tried again; it doubles.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+/// A session that lasted this long was a good one: the next wait is the first again.
+const SESSION_GOOD: Duration = Duration::from_secs(30);
+
+/// Why a source's session ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error("cannot reach the source")]
+    Source(#[source] ConnectError),
+    #[error("cannot reach the audit database")]
+    Audit(#[source] ConnectError),
+    #[error("the replication connection failed")]
+    Wire(#[source] WireError),
+    #[error("the source does not fit")]
+    Catalog(#[source] CatalogError),
+    #[error("changes may be missing")]
+    Coverage(#[source] CoverageError),
+    #[error("the first snapshot failed")]
+    Snapshot(#[source] SnapshotError),
+    #[error("the stream cannot be read")]
+    Transaction(#[source] TransactionError),
+    #[error("a transaction cannot be translated")]
+    Translate(#[source] TranslateError),
+    #[error("events cannot be written")]
+    Write(#[source] WriteError),
+    #[error("a task of the pipeline ended")]
+    Task,
+}
+
+impl Fault {
+    /// Whether waiting cannot help, so that a human must. The server's code decides, never its text.
+    #[must_use]
+    pub fn is_definite(&self) -> bool {
+        match self {
+            Self::Wire(error) => {
+                is_definite_code(error.sqlstate())
+                    || matches!(
+                        error,
+                        WireError::PasswordRefused { .. }
+                            | WireError::NoPassword { .. }
+                            | WireError::Protocol(_)
+                            | WireError::Unsupported { .. }
+                            | WireError::ConnInfo { .. }
+                    )
+            }
+            Self::Source(error) | Self::Audit(error) => {
+                is_definite_code(error.sqlstate()) || matches!(error, ConnectError::ConnInfo { .. })
+            }
+            Self::Catalog(CatalogError::Query { source }) => {
+                is_definite_code(crate::connect::sqlstate_of(source))
+            }
+            Self::Snapshot(error) => {
+                is_definite_code(error.sqlstate())
+                    || matches!(error, SnapshotError::Mapping(_) | SnapshotError::Row { .. })
+            }
+            Self::Write(error) => {
+                is_definite_code(error.sqlstate()) || matches!(error, WriteError::TooLarge)
+            }
+            Self::Catalog(_) | Self::Coverage(_) | Self::Translate(_) => true,
+            Self::Transaction(error) => !matches!(error, TransactionError::Spool { .. }),
+            Self::Task => false,
+        }
+    }
+}
+
+/// SQLSTATE classes that no waiting mends (manual, appendix A): feature, data, authorization, database, syntax and access, object state. 55006 (slot in use) and 55P03 (lock not available) pass.
+fn is_definite_code(code: Option<&str>) -> bool {
+    let Some(code) = code else { return false };
+    let class = code.get(..2).unwrap_or_default();
+    matches!(class, "0A" | "22" | "23" | "28" | "3D" | "42") || code == "55000" || code == "42704"
+}
+
+/// What the write task is asked.
+#[derive(Debug)]
+enum Work {
+    /// A batch; without an `end` the first pieces of a large transaction. The permit says, when dropped, that the write task is idle.
+    Write { batch: Batch, end: Option<End>, idle: OwnedSemaphorePermit },
+    /// Names, as of everything that was sent before.
+    LookUp { keys: Vec<NameKey>, answer: oneshot::Sender<Vec<Option<String>>> },
+}
+
+/// A source that ended for good, and why.
+#[derive(Debug)]
+pub struct Ended {
+    pub source: String,
+    pub fault: Fault,
+}
+
+/// Follows every source until `stop` turns true. One source that ends never ends another.
+///
+/// Gives those that ended with a definite fault.
+pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Vec<Ended> {
+    let settings = Arc::new(settings);
+    let mut sources = JoinSet::new();
+    for source in &settings.sources {
+        let (settings, source, stop) = (Arc::clone(&settings), source.clone(), stop.clone());
+        sources.spawn(async move { follow(&settings, &source, stop).await });
+    }
+    let mut ended = Vec::new();
+    while let Some(joined) = sources.join_next().await {
+        match joined {
+            Ok(None) => {}
+            Ok(Some(fault)) => ended.push(fault),
+            Err(error) => tracing::error!(%error, "a source's task ended"),
+        }
+    }
+    ended
+}
+
+/// Follows one source, session after session.
+async fn follow(
+    settings: &Settings,
+    source: &Source,
+    mut stop: watch::Receiver<bool>,
+) -> Option<Ended> {
+    let name = source.name.as_str();
+    let mut retry = RETRY_FIRST;
+    loop {
+        let started = Instant::now();
+        let Err(fault) = Box::pin(session(settings, source, stop.clone())).await else {
+            tracing::info!(source = name, "stopped");
+            return None;
+        };
+        let error = chain(&fault);
+        if fault.is_definite() {
+            tracing::error!(source = name, error, "source stopped: this needs a human");
+            return Some(Ended { source: name.to_owned(), fault });
+        }
+        if started.elapsed() >= SESSION_GOOD {
+            retry = RETRY_FIRST;
+        }
+        tracing::warn!(source = name, error, retry_ms = retry.as_millis(), "session ended");
+        tokio::select! {
+            () = sleep(retry) => {}
+            _ = stop.wait_for(|stop| *stop) => return None,
+        }
+        retry = (retry * 2).min(Duration::from_secs(settings.limits.retry_max_seconds));
+    }
+}
+
+/// An error and its causes, `a: b: c`.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// One session: from connecting to the end of the stream. `Ok` only when asked to stop, with everything written confirmed.
+async fn session(
+    settings: &Settings,
+    source: &Source,
+    stop: watch::Receiver<bool>,
+) -> Result<(), Fault> {
+    let start::Started { frames, status, translator, writer } =
+        start::start(settings, source).await?;
+    let end_lsn = writer.end_lsn();
+    tracing::info!(source = source.name, slot = source.slot, end_lsn = %end_lsn, "streaming");
+    // The read task holds at most one message to the write task: the permit is what it waits for.
+    let (work, work_taken) = mpsc::channel(1);
+    let (written, written_seen) = watch::channel(end_lsn);
+    let replies = Arc::new(tokio::sync::Notify::new());
+    let mut tasks = JoinSet::new();
+    let reader = read::Reader::new(settings, translator, work, Arc::clone(&replies), end_lsn);
+    tasks.spawn(reader.run(frames, stop));
+    tasks.spawn(write(writer, work_taken, written));
+    let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);
+    tasks.spawn(confirm::confirm(status, written_seen, replies, confirm_interval));
+    // The read task ends first, then the write task has written what it was given, then the last of it is confirmed. The first fault ends them all.
+    while let Some(joined) = tasks.join_next().await {
+        match joined {
+            Ok(result) => result?,
+            Err(_panicked) => return Err(Fault::Task),
+        }
+    }
+    Ok(())
+}
+
+/// The write task: one batch after the other, and after each commit the new position.
+async fn write(
+    mut writer: Writer,
+    mut work: mpsc::Receiver<Work>,
+    written: watch::Sender<Lsn>,
+) -> Result<(), Fault> {
+    while let Some(work) = work.recv().await {
+        match work {
+            Work::Write { batch, end, idle } => {
+                writer.write(&batch, end).await.map_err(Fault::Write)?;
+                drop(idle);
+                written.send_replace(writer.end_lsn());
+            }
+            Work::LookUp { keys, answer } => {
+                let names = writer.look_up(&keys).await.map_err(Fault::Write)?;
+                // The read task may have been stopped meanwhile.
+                drop(answer.send(names));
+            }
+        }
+    }
+    Ok(())
+}

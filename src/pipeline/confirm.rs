@@ -1,0 +1,46 @@
+//! The confirm task: tells the walsender what is written, whatever the other tasks do.
+//!
+//! It neither reads the stream nor waits for the audit database, because a client that is silent for `wal_sender_timeout` is cut off.
+
+use super::Fault;
+use crate::{lsn::Lsn, wire::StatusWriter};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+/// A status update goes out at least this often; it asks for a keepalive, which carries the server's clock and position.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Ends, after a last word, when the write task has ended.
+pub(super) async fn confirm(
+    mut status: StatusWriter,
+    mut written: watch::Receiver<Lsn>,
+    replies: Arc<Notify>,
+    confirm_interval: Duration,
+) -> Result<(), Fault> {
+    let mut ticks = interval(confirm_interval.min(STATUS_INTERVAL));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sent_at = Instant::now();
+    let mut confirmed = Lsn::ZERO;
+    loop {
+        let mut is_due = false;
+        tokio::select! {
+            () = replies.notified() => is_due = true,
+            _ = ticks.tick() => {}
+        }
+        let is_last = written.has_changed().is_err();
+        let end_lsn = *written.borrow_and_update();
+        let request_reply = sent_at.elapsed() >= STATUS_INTERVAL;
+        is_due |= request_reply || end_lsn != confirmed || is_last;
+        if is_due {
+            status.send(end_lsn, end_lsn, request_reply && !is_last).await.map_err(Fault::Wire)?;
+            confirmed = end_lsn;
+            sent_at = if request_reply { Instant::now() } else { sent_at };
+        }
+        if is_last {
+            return status.copy_done().await.map_err(Fault::Wire);
+        }
+    }
+}

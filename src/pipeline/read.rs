@@ -1,0 +1,235 @@
+//! The read task: frames → transactions → batches for the write task.
+
+use super::{Fault, Work};
+use crate::{
+    config::{Limits, Settings},
+    lsn::Lsn,
+    timestamp::Timestamp,
+    transaction::{Assembler, Transaction},
+    translate::{Batch, Step, Translator, names::NameKey},
+    wire::{Frame, FrameReader},
+    write::End,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+
+/// A commit that is older than this on the server's own clock: we are behind, and bytes may gather in the socket.
+const BEHIND_MICROS: i64 = 20_000;
+/// A quiet stretch of the log is written as progress after this many bytes, however short it was.
+const QUIET_BYTES_MAX: u64 = 16 << 20;
+
+/// Which way a keepalive went.
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    wal_end: Lsn,
+    server_time: Timestamp,
+    is_urgent: bool,
+}
+
+/// The state of the read task.
+#[derive(Debug)]
+pub(super) struct Reader {
+    limits: Limits,
+    assembler: Assembler,
+    translator: Translator,
+    work: mpsc::Sender<Work>,
+    /// One permit: the write task's idleness.
+    idle: Arc<Semaphore>,
+    replies: Arc<Notify>,
+    batch: Batch,
+    end: Option<End>,
+    mark: Option<Mark>,
+    is_behind: bool,
+    /// What was given to the write task last, and when.
+    handed: Lsn,
+    handed_at: Instant,
+}
+
+impl Reader {
+    pub(super) fn new(
+        settings: &Settings,
+        translator: Translator,
+        work: mpsc::Sender<Work>,
+        replies: Arc<Notify>,
+        end_lsn: Lsn,
+    ) -> Self {
+        let limits = settings.limits.clone();
+        let assembler =
+            Assembler::new(limits.transaction_memory_bytes, limits.spool_folder.clone());
+        Self {
+            limits,
+            assembler,
+            translator,
+            work,
+            idle: Arc::new(Semaphore::new(1)),
+            replies,
+            batch: Batch::default(),
+            end: None,
+            mark: None,
+            is_behind: true,
+            handed: end_lsn,
+            handed_at: Instant::now(),
+        }
+    }
+
+    /// Reads until asked to stop; then gives the write task what it has.
+    pub(super) async fn run(
+        mut self,
+        mut frames: FrameReader,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), Fault> {
+        loop {
+            while !self.is_full() {
+                let Some(frame) = frames.next_buffered().map_err(Fault::Wire)? else { break };
+                if let Some(transaction) = self.take(frame)? {
+                    self.translate(&transaction).await?;
+                    self.assembler.recycle(transaction);
+                    if let Ok(permit) = Arc::clone(&self.idle).try_acquire_owned() {
+                        self.hand_over(permit).await?;
+                    }
+                }
+            }
+            let quiet = self.handed_at + Duration::from_millis(self.limits.complete_interval_ms);
+            tokio::select! {
+                biased;
+                () = stopped(&mut stop) => return self.finish().await,
+                permit = Arc::clone(&self.idle).acquire_owned(), if self.is_due(quiet) => {
+                    self.hand_over(permit.map_err(|_closed| Fault::Task)?).await?;
+                }
+                filled = frames.fill(self.is_behind), if !self.is_full() => {
+                    filled.map_err(Fault::Wire)?;
+                }
+                () = sleep_until(quiet), if self.mark.is_some() => {}
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let Batch { events, transactions, .. } = &self.batch;
+        events.len() >= self.limits.batch_events
+            || events.bytes() >= self.limits.batch_bytes
+            || self.batch.names.len() >= self.limits.batch_events
+            || *transactions >= self.limits.batch_events as u64
+    }
+
+    /// Whether there is something that the write task should have now.
+    fn is_due(&self, quiet: Instant) -> bool {
+        self.end.is_some()
+            || self.mark.is_some_and(|mark| {
+                mark.is_urgent
+                    || Instant::now() >= quiet
+                    || mark.wal_end.bytes_since(self.handed) >= QUIET_BYTES_MAX
+            })
+    }
+
+    fn take(&mut self, frame: Frame<'_>) -> Result<Option<Transaction>, Fault> {
+        match frame {
+            Frame::XLogData { wal_start, server_time, payload, .. } => {
+                let completed = self.assembler.push(wal_start, payload);
+                let completed = completed.map_err(Fault::Transaction)?;
+                if let Some(transaction) = &completed {
+                    let age = server_time.0.saturating_sub(transaction.commit_time.0);
+                    self.is_behind = age > BEHIND_MICROS;
+                }
+                Ok(completed)
+            }
+            Frame::Keepalive { wal_end, server_time, reply_requested } => {
+                if reply_requested {
+                    self.replies.notify_one();
+                }
+                if !self.assembler.is_inside() {
+                    self.is_behind = false;
+                    let was_urgent = self.mark.is_some_and(|mark| mark.is_urgent);
+                    let is_urgent = reply_requested || was_urgent;
+                    self.mark = Some(Mark { wal_end, server_time, is_urgent });
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    async fn translate(&mut self, transaction: &Transaction) -> Result<(), Fault> {
+        let mut translation = self.translator.begin(transaction).map_err(Fault::Translate)?;
+        loop {
+            let step = self.translator.advance(transaction, &mut translation, &mut self.batch);
+            match step.map_err(Fault::Translate)? {
+                Step::Done => break,
+                Step::Full => {
+                    // The batch holds a part of this transaction, so it must not be committed yet: no reader may see a part.
+                    self.end = None;
+                    let permit = Arc::clone(&self.idle).acquire_owned().await;
+                    self.send(permit.map_err(|_closed| Fault::Task)?, None).await?;
+                }
+                Step::Names(keys) => self.look_up(keys).await?,
+            }
+        }
+        self.batch.transactions += 1;
+        self.end = Some(End {
+            end_lsn: transaction.end_lsn,
+            last_commit: Some(transaction.commit_time),
+            complete_to: transaction.commit_time,
+        });
+        Ok(())
+    }
+
+    /// Asks for names. Those that this very batch gives must be written first; the batch may end inside a transaction then.
+    async fn look_up(&mut self, keys: Vec<NameKey>) -> Result<(), Fault> {
+        if !self.batch.names.is_empty() {
+            let permit = Arc::clone(&self.idle).acquire_owned().await;
+            self.send(permit.map_err(|_closed| Fault::Task)?, None).await?;
+        }
+        let (answer, answered) = oneshot::channel();
+        let work = Work::LookUp { keys: keys.clone(), answer };
+        self.work.send(work).await.map_err(|_closed| Fault::Task)?;
+        let names = answered.await.map_err(|_closed| Fault::Task)?;
+        for (key, name) in keys.iter().zip(names) {
+            self.translator.put_name(key, name.as_deref());
+        }
+        Ok(())
+    }
+
+    /// Gives the write task the batch with its end, and the last keepalive's.
+    async fn hand_over(&mut self, permit: OwnedSemaphorePermit) -> Result<(), Fault> {
+        let mark = self.mark.take().filter(|_| !self.assembler.is_inside());
+        let end = match (self.end.take(), mark) {
+            (end, None) => end,
+            (None, Some(mark)) => Some(End {
+                end_lsn: mark.wal_end.max(self.handed),
+                last_commit: None,
+                complete_to: mark.server_time,
+            }),
+            (Some(end), Some(mark)) => Some(End {
+                end_lsn: end.end_lsn.max(mark.wal_end),
+                last_commit: end.last_commit,
+                complete_to: end.complete_to.max(mark.server_time),
+            }),
+        };
+        match end {
+            Some(_) => self.send(permit, end).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn send(&mut self, idle: OwnedSemaphorePermit, end: Option<End>) -> Result<(), Fault> {
+        let batch = std::mem::take(&mut self.batch);
+        if let Some(end) = end {
+            self.handed = end.end_lsn;
+            self.handed_at = Instant::now();
+        }
+        let work = Work::Write { batch, end, idle };
+        self.work.send(work).await.map_err(|_closed| Fault::Task)
+    }
+
+    async fn finish(&mut self) -> Result<(), Fault> {
+        let permit = Arc::clone(&self.idle).acquire_owned().await;
+        self.hand_over(permit.map_err(|_closed| Fault::Task)?).await
+    }
+}
+
+/// Returns when the program is asked to stop, or nobody is left to ask.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}

@@ -1,0 +1,172 @@
+//! Everything before the first frame: connect, compare, create the slot and its snapshot if this is the first start, request the stream.
+
+use super::Fault;
+use crate::{
+    catalog::{self, Catalog},
+    config::{Limits, Settings, Source},
+    connect::{self, Session},
+    coverage::{self, Here, Plan},
+    event::Origin,
+    lsn::Lsn,
+    snapshot::{Snapshot, SnapshotError},
+    timestamp::Timestamp,
+    translate::{self, Translator},
+    wire::{Connection, CreatedSlot, FrameReader, StatusWriter, System, quote_identifier},
+    write::{self, Progress, Writer},
+};
+use std::time::Duration;
+
+/// What a session streams with.
+pub(super) struct Started {
+    pub(super) frames: FrameReader,
+    pub(super) status: StatusWriter,
+    pub(super) translator: Translator,
+    pub(super) writer: Writer,
+}
+
+/// Brings a source to where its stream begins.
+pub(super) async fn start(settings: &Settings, source: &Source) -> Result<Started, Fault> {
+    let timeout = settings.limits.audit_timeout();
+    // The audit database first: while it is away the source must not see a client that confirms nothing.
+    let audit = connect::connect(&settings.audit, &source.name).await.map_err(Fault::Audit)?;
+    write::prepare(&audit, timeout).await.map_err(Fault::Write)?;
+    write::store_event_types(&audit, &source.mapping, timeout).await.map_err(Fault::Write)?;
+    let progress = write::load_progress(&audit, &source.name, timeout).await;
+    let progress = progress.map_err(Fault::Write)?;
+
+    let session = connect::connect(&source.conninfo, &source.name).await.map_err(Fault::Source)?;
+    let catalog = Catalog::load(&session, &source.publication, &source.mapping).await;
+    let catalog = catalog.map_err(Fault::Catalog)?;
+    catalog.check(&source.mapping).map_err(Fault::Catalog)?;
+    let slot = catalog::load_slot(&session, catalog.version_num, &source.slot).await;
+    let slot = slot.map_err(Fault::Catalog)?;
+
+    // An SQL_ASCII database may hold any bytes: converting them would stop the stream for good, so they come raw.
+    let encoding = if catalog.server_encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" };
+    let mut replication =
+        Connection::connect(&source.conninfo, encoding).await.map_err(Fault::Wire)?;
+    let system = replication.identify_system().await.map_err(Fault::Wire)?;
+    let here = Here {
+        system_identifier: system.system_identifier,
+        timeline: system.timeline,
+        database: catalog.database.clone(),
+        database_oid: catalog.database_oid,
+    };
+    let plan = coverage::decide(&source.slot, progress.as_ref(), slot.as_ref(), &here);
+    let plan = plan.map_err(Fault::Coverage)?;
+
+    let origin =
+        Origin { system_identifier: system.system_identifier, database_oid: catalog.database_oid };
+    let mapping = std::sync::Arc::clone(&source.mapping);
+    let limits = translate_limits(&settings.limits);
+    let mut translator = Translator::new(origin, &source.name, mapping, limits);
+    let first = First { settings, source, session, catalog: &catalog, system: &system };
+    let (writer, from) = match plan {
+        Plan::Create { drop_first } => {
+            first.create(audit, &mut replication, drop_first, &mut translator).await?
+        }
+        Plan::Resume { from } => {
+            let writer = Writer::new(audit, &source.name, &source.mapping, from, timeout).await;
+            (writer.map_err(Fault::Write)?, from)
+        }
+    };
+    let options = options(source, &settings.limits);
+    let (frames, status) =
+        replication.start_replication(&source.slot, from, &options).await.map_err(Fault::Wire)?;
+    Ok(Started { frames, status, translator, writer })
+}
+
+fn translate_limits(limits: &Limits) -> translate::Limits {
+    translate::Limits {
+        names: limits.names_in_memory,
+        value_bytes: limits.value_bytes,
+        batch_events: limits.batch_events,
+        batch_bytes: limits.batch_bytes,
+    }
+}
+
+/// Options of pgoutput (manual, section 55.5). Protocol 2 is the first with streaming, and every supported server has it.
+fn options(source: &Source, limits: &Limits) -> Vec<(&'static str, String)> {
+    let mut options = vec![
+        ("proto_version", if limits.streaming { "2" } else { "1" }.to_owned()),
+        ("publication_names", quote_identifier(&source.publication)),
+        ("messages", "true".to_owned()),
+    ];
+    if limits.streaming {
+        options.push(("streaming", "true".to_owned()));
+    }
+    options
+}
+
+/// A source's first start.
+struct First<'a> {
+    settings: &'a Settings,
+    source: &'a Source,
+    session: Session,
+    catalog: &'a Catalog,
+    system: &'a System,
+}
+
+impl First<'_> {
+    /// Creates the slot and takes its snapshot. Until that is written the source is `creating`: whoever finds it so may begin again.
+    async fn create(
+        self,
+        audit: Session,
+        replication: &mut Connection,
+        drop_first: bool,
+        translator: &mut Translator,
+    ) -> Result<(Writer, Lsn), Fault> {
+        let Self { settings, source, ref session, catalog, system } = self;
+        let timeout = settings.limits.audit_timeout();
+        let creating = Progress {
+            creating: true,
+            slot: source.slot.clone(),
+            system_identifier: system.system_identifier,
+            timeline: system.timeline,
+            database_oid: catalog.database_oid,
+            end_lsn: Lsn::ZERO,
+        };
+        let stored = write::store_progress(&audit, &source.name, &creating, timeout).await;
+        stored.map_err(Fault::Write)?;
+        if drop_first {
+            replication.drop_slot(&source.slot).await.map_err(Fault::Wire)?;
+        }
+        let time = source_time(session).await?;
+        let wait = Duration::from_secs(settings.limits.slot_timeout_seconds).as_millis();
+        let wait = u32::try_from(wait).unwrap_or(u32::MAX);
+        let failover = catalog.version_num >= 170_000;
+        let created =
+            replication.create_slot(&source.slot, catalog.version_num, failover, wait).await;
+        let CreatedSlot { consistent_point, snapshot } = created.map_err(Fault::Wire)?;
+        tracing::info!(
+            source = source.name,
+            slot = source.slot,
+            consistent_point = %consistent_point,
+            "created the slot"
+        );
+        let writer = Writer::new(audit, &source.name, &source.mapping, Lsn::ZERO, timeout).await;
+        let mut writer = writer.map_err(Fault::Write)?;
+        let snapshot = Snapshot {
+            session,
+            catalog,
+            mapping: &source.mapping,
+            name: &snapshot,
+            consistent_point,
+            time,
+            backfill: source.backfill,
+            limits: translate_limits(&settings.limits),
+        };
+        let events = snapshot.take(translator, &mut writer).await.map_err(Fault::Snapshot)?;
+        tracing::info!(source = source.name, events, "wrote the snapshot");
+        Ok((writer, consistent_point))
+    }
+}
+
+/// The source's clock.
+async fn source_time(session: &Session) -> Result<Timestamp, Fault> {
+    let row = session.client.query_one("SELECT clock_timestamp()", &[]).await;
+    let row = row.map_err(|source| {
+        Fault::Snapshot(SnapshotError::Source { action: "ask the time".to_owned(), source })
+    })?;
+    Ok(Timestamp::from(row.get::<_, chrono::DateTime<chrono::Utc>>(0)))
+}

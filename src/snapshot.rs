@@ -1,0 +1,238 @@
+//! Tuples as of the slot's consistent point: they fill the names and, on request, give the events of rows that are older than the slot.
+//!
+//! The slot's own exported snapshot is read, so nothing falls between snapshot and stream, and nothing is in both. All of it is one audit transaction, which ends the state `creating`.
+
+use crate::{
+    catalog::{Catalog, SourceTable},
+    connect::{self, Session},
+    decode::{DecodeError, Message, decode},
+    lsn::Lsn,
+    timestamp::Timestamp,
+    translate::{
+        Batch, Limits, Table, Translator,
+        emit::OldRow,
+        mapping::{Mapping, MappingErrors},
+    },
+    tuple::RowSpans,
+    write::{End, WriteError, Writer},
+};
+use futures_util::TryStreamExt as _;
+use std::pin::pin;
+use tokio_postgres::types::ToSql;
+
+/// Why the snapshot was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("cannot {action} in the source: {}", connect::describe(source))]
+    Source { action: String, source: tokio_postgres::Error },
+    #[error("the mapping does not fit the database")]
+    Mapping(#[source] MappingErrors),
+    #[error("a row of {table} cannot be read")]
+    Row {
+        table: String,
+        #[source]
+        source: DecodeError,
+    },
+    #[error("cannot write the snapshot")]
+    Write(#[source] WriteError),
+}
+
+impl SnapshotError {
+    /// The server's code, if it was a server.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Source { source, .. } => connect::sqlstate_of(source),
+            Self::Write(error) => error.sqlstate(),
+            Self::Mapping(_) | Self::Row { .. } => None,
+        }
+    }
+}
+
+/// What is read, as of when, and what becomes of it.
+#[derive(Debug)]
+pub struct Snapshot<'a> {
+    pub session: &'a Session,
+    pub catalog: &'a Catalog,
+    pub mapping: &'a Mapping,
+    /// The name under which the slot's creation exported it.
+    pub name: &'a str,
+    pub consistent_point: Lsn,
+    /// The source's clock before the slot was created.
+    pub time: Timestamp,
+    /// Whether rows that exist become events.
+    pub backfill: bool,
+    pub limits: Limits,
+}
+
+/// What a table is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Purpose {
+    Names,
+    Events,
+}
+
+impl Snapshot<'_> {
+    /// Reads what is wanted and writes it; then the source is no longer `creating`. Gives the number of events.
+    ///
+    /// # Errors
+    /// The source refuses a table (the role needs SELECT on the columns that are read), or the audit database fails.
+    pub async fn take(
+        &self,
+        translator: &mut Translator,
+        writer: &mut Writer,
+    ) -> Result<u64, SnapshotError> {
+        let mut pass = Pass { batch: Batch::default(), spans: RowSpans::default(), events: 0 };
+        let names = self.mapping.names.iter().map(|(_, names)| names.table.get_ref().as_str());
+        let rules = self.mapping.rules.iter().filter(|rule| rule.backfill.is_some());
+        let events = rules.map(|rule| rule.table.get_ref().as_str()).filter(|_| self.backfill);
+        let names = names.map(|table| (Purpose::Names, table));
+        let mut wanted: Vec<_> =
+            names.chain(events.map(|table| (Purpose::Events, table))).collect();
+        // A table with several rules is read once, and names before events, which need them.
+        let mut seen = std::collections::HashSet::new();
+        wanted.retain(|wanted| seen.insert(*wanted));
+        wanted.sort_by_key(|(purpose, _)| *purpose == Purpose::Events);
+        if !wanted.is_empty() {
+            self.begin().await?;
+            for (purpose, table) in wanted {
+                if let Some(table) = self.catalog.table(table) {
+                    self.read(purpose, table, &mut pass, translator, writer).await?;
+                }
+            }
+            self.execute("end the snapshot", "COMMIT").await?;
+        }
+        let end = End { end_lsn: self.consistent_point, last_commit: None, complete_to: self.time };
+        let events = pass.events + pass.batch.events.len() as u64;
+        writer.write(&pass.batch, Some(end)).await.map_err(SnapshotError::Write)?;
+        Ok(events)
+    }
+
+    async fn execute(&self, action: &str, sql: &str) -> Result<(), SnapshotError> {
+        let result = self.session.client.batch_execute(sql).await;
+        result.map_err(|source| SnapshotError::Source { action: action.to_owned(), source })
+    }
+
+    /// `row_security = off` makes a policy an error: it would hide rows without a word.
+    async fn begin(&self) -> Result<(), SnapshotError> {
+        let name = self.name.replace('\'', "''");
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{name}'; SET LOCAL row_security = off"
+        );
+        self.execute("use the slot's snapshot", &begin).await
+    }
+
+    async fn read(
+        &self,
+        purpose: Purpose,
+        source_table: &SourceTable,
+        pass: &mut Pass,
+        translator: &mut Translator,
+        writer: &mut Writer,
+    ) -> Result<(), SnapshotError> {
+        let relation = &source_table.relation;
+        let name = relation.qualified_name();
+        let table =
+            Table::compile(self.mapping, relation.clone()).map_err(SnapshotError::Mapping)?;
+        let quote = crate::wire::quote_identifier;
+        let columns: Vec<String> = relation
+            .columns
+            .iter()
+            .map(|column| format!("{}::text", quote(&column.name)))
+            .collect();
+        let (columns, schema) = (columns.join(", "), quote(&relation.namespace));
+        let query = format!("SELECT {columns} FROM {schema}.{}", quote(&relation.name));
+        let failed =
+            |source| SnapshotError::Source { action: format!("read table {name}"), source };
+        let parameters: [&(dyn ToSql + Sync); 0] = [];
+        let rows = self.session.client.query_raw(&query, parameters).await.map_err(failed)?;
+        let mut rows = pin!(rows);
+        let mut payload = Vec::new();
+        while let Some(row) = rows.try_next().await.map_err(failed)? {
+            write_insert(&mut payload, relation.oid, &row);
+            let message = decode(&payload, false);
+            let (_, message) =
+                message.map_err(|source| SnapshotError::Row { table: name.clone(), source })?;
+            let Message::Insert { new: tuple, .. } = message else { continue };
+            if purpose == Purpose::Names {
+                translator.feed_old_row(&table, tuple, &mut pass.spans, &mut pass.batch);
+            } else {
+                let key = &source_table.primary_key;
+                let (consistent_point, snapshot_time) = (self.consistent_point, self.time);
+                let old_row = OldRow { tuple, key, consistent_point, snapshot_time };
+                pass.backfill(&table, old_row, translator, writer).await?;
+            }
+            pass.write_full(self.limits, writer).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What the reading has gathered and not yet written.
+struct Pass {
+    batch: Batch,
+    spans: RowSpans,
+    /// Events already given to the writer.
+    events: u64,
+}
+
+impl Pass {
+    async fn backfill(
+        &mut self,
+        table: &Table,
+        old_row: OldRow<'_>,
+        translator: &mut Translator,
+        writer: &mut Writer,
+    ) -> Result<(), SnapshotError> {
+        loop {
+            let missing = translator.backfill(table, old_row, &mut self.spans, &mut self.batch);
+            if missing.is_empty() {
+                return Ok(());
+            }
+            // Names of this pass must be written before they are asked for.
+            self.write(writer).await?;
+            let found = writer.look_up(&missing).await.map_err(SnapshotError::Write)?;
+            for (key, name) in missing.iter().zip(found) {
+                translator.put_name(key, name.as_deref());
+            }
+        }
+    }
+
+    async fn write_full(
+        &mut self,
+        limits: Limits,
+        writer: &mut Writer,
+    ) -> Result<(), SnapshotError> {
+        let events = &self.batch.events;
+        let is_full = events.len() >= limits.batch_events
+            || events.bytes() >= limits.batch_bytes
+            || self.batch.names.len() >= limits.batch_events;
+        if is_full { self.write(writer).await } else { Ok(()) }
+    }
+
+    async fn write(&mut self, writer: &mut Writer) -> Result<(), SnapshotError> {
+        self.events += self.batch.events.len() as u64;
+        let batch = std::mem::take(&mut self.batch);
+        writer.write(&batch, None).await.map_err(SnapshotError::Write)
+    }
+}
+
+/// A row as pgoutput would have sent its INSERT, so that the snapshot goes the way of the stream.
+fn write_insert(payload: &mut Vec<u8>, oid: u32, row: &tokio_postgres::Row) {
+    payload.clear();
+    payload.push(b'I');
+    payload.extend_from_slice(&oid.to_be_bytes());
+    payload.push(b'N');
+    payload.extend_from_slice(&u16::try_from(row.len()).unwrap_or(u16::MAX).to_be_bytes());
+    for position in 0..row.len() {
+        match row.get::<_, Option<&str>>(position) {
+            None => payload.push(b'n'),
+            Some(text) => {
+                payload.push(b't');
+                let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+                payload.extend_from_slice(&length.to_be_bytes());
+                payload.extend_from_slice(text.as_bytes());
+            }
+        }
+    }
+}
