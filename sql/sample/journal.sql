@@ -69,6 +69,7 @@ COMMENT ON FUNCTION journal.changed(JSONB, JSONB, TEXT[]) IS 'The named columns 
 CREATE VIEW journal.expected AS
 WITH
 -- Users, organizations and projects live the same life. Only names and facts differ, so these are brought to one form first.
+-- The creator is the Creator inserted in the same transaction, if there is exactly one: of two, either may have acted.
 entity AS (
     SELECT seq, xid, op, old, new, 'user' AS prefix, 'user' AS subject_type, 'username' AS key,
            ARRAY['category', 'institution'] AS facts,
@@ -80,8 +81,8 @@ entity AS (
     SELECT seq, xid, op, old, new, 'org', 'organization', 'name',
            ARRAY['category', 'subcategory', 'description'],
            journal.changed(old, new, ARRAY['description', 'oid', 'access_mode', 'category', 'subcategory', 'created']),
-           (SELECT min(m.new ->> 'id') FROM journal.change AS m
-            WHERE m.xid = c.xid AND m.tbl = 'organization_members' AND m.op <> 'DELETE'
+           (SELECT CASE count(*) WHEN 1 THEN min(m.new ->> 'id') END FROM journal.change AS m
+            WHERE m.xid = c.xid AND m.tbl = 'organization_members' AND m.op = 'INSERT'
               AND m.new ->> 'organization' = c.new ->> 'name'
               AND m.new ->> 'kind' = 'UserMember' AND m.new ->> 'role' = 'Creator')
     FROM journal.change AS c WHERE tbl = 'organizations'
@@ -89,8 +90,8 @@ entity AS (
     SELECT seq, xid, op, old, new, 'project', 'project', 'name',
            ARRAY['organization', 'category', 'subcategory', 'description'],
            journal.changed(old, new, ARRAY['description', 'organization', 'access_mode', 'gid', 'category', 'subcategory', 'created']),
-           (SELECT min(m.new ->> 'username') FROM journal.change AS m
-            WHERE m.xid = c.xid AND m.tbl = 'project_members' AND m.op <> 'DELETE'
+           (SELECT CASE count(*) WHEN 1 THEN min(m.new ->> 'username') END FROM journal.change AS m
+            WHERE m.xid = c.xid AND m.tbl = 'project_members' AND m.op = 'INSERT'
               AND m.new ->> 'project' = c.new ->> 'name' AND m.new ->> 'role' = 'Creator')
     FROM journal.change AS c WHERE tbl = 'projects'
 ),
@@ -150,18 +151,19 @@ member_event AS (
     FROM keyed_member
     WHERE op = 'INSERT' OR moved OR (op = 'UPDATE' AND new_state = 'Active' AND old_state <> 'Active')
     UNION ALL
+    -- Losing the membership, or one kind of request for another.
     SELECT seq, xid, prefix || '_member_state_changed', new_entity, subject_type, new_id,
            jsonb_build_object('kind', lower(new_kind), 'role', lower(new_role),
                               'state', lower(new_state), 'old_state', lower(old_state))
     FROM keyed_member
-    WHERE op = 'UPDATE' AND new_state <> old_state AND new_state <> 'Active'
+    WHERE op = 'UPDATE' AND NOT moved AND new_state <> old_state AND new_state <> 'Active'
     UNION ALL
-    -- Crossing the line between member and not member is told above, with the new role. On either side of it a role has its own event.
+    -- All of the above say the new role. Where none of them applies, it has its own event.
     SELECT seq, xid, prefix || '_member_updated', new_entity, subject_type, new_id,
            jsonb_build_object('kind', lower(new_kind), 'role', lower(new_role), 'old_role', lower(old_role),
                               'state', lower(new_state))
     FROM keyed_member
-    WHERE op = 'UPDATE' AND new_role <> old_role AND (new_state = 'Active') = (old_state = 'Active')
+    WHERE op = 'UPDATE' AND NOT moved AND new_state = old_state AND new_role <> old_role
 ),
 experiment AS (
     SELECT seq, xid, op, old, new,
