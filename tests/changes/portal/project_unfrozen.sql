@@ -1,0 +1,7 @@
+INSERT INTO portal.projects (name, state, gid, organization, category, subcategory, description) VALUES
+    ('latencymap', 'Frozen', 3001, NULL, 'Research', 'Security', 'Project 1');
+-- when
+BEGIN;
+SELECT pg_logical_emit_message(true, 'portal_audit.ctx', '{"caller":"opsduty","s":"portal","t":"projects","op":"UPDATE"}');
+UPDATE portal.projects SET state = 'Active', ver = ver + 1 WHERE name = 'latencymap';
+COMMIT;

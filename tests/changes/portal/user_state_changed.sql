@@ -1,0 +1,19 @@
+-- Every way into NotSet and Pending, from the other of the two as well.
+INSERT INTO portal.users (username, state, uid, gid, institution, category) VALUES
+    ('wrenn', 'NotSet', 1001, 1001, 'Sample Institute', 'Graduate student'),
+    ('okafor7', 'Active', 1002, 1002, 'Sample Institute', 'Graduate student'),
+    ('maple', 'Frozen', 1003, 1003, 'Sample Institute', 'Graduate student');
+-- when
+BEGIN;
+UPDATE portal.users SET state = 'Pending', ver = ver + 1 WHERE username = 'wrenn';
+COMMIT;
+BEGIN;
+UPDATE portal.users SET state = 'NotSet', ver = ver + 1 WHERE username = 'wrenn';
+COMMIT;
+BEGIN;
+SELECT pg_logical_emit_message(true, 'portal_audit.ctx', '{"caller":"opsduty","s":"portal","t":"users","op":"UPDATE"}');
+UPDATE portal.users SET state = 'Pending', ver = ver + 1 WHERE username = 'okafor7';
+COMMIT;
+BEGIN;
+UPDATE portal.users SET state = 'NotSet', ver = ver + 1 WHERE username = 'maple';
+COMMIT;
