@@ -1,6 +1,7 @@
 //! portal-audit.
 
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod conninfo;
@@ -10,8 +11,11 @@ pub mod demo;
 pub mod event;
 pub mod lsn;
 pub mod pipeline;
+pub mod show;
 pub mod snapshot;
 pub mod spool;
+pub mod sql;
+pub mod status;
 pub mod timestamp;
 pub mod transaction;
 pub mod translate;

@@ -8,6 +8,7 @@ pub mod emit;
 pub mod json;
 pub mod mapping;
 pub mod names;
+pub mod needs;
 pub mod rule;
 pub mod value;
 

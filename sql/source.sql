@@ -1,0 +1,98 @@
+-- What ops run on the source database {{database}}, as the owner of its tables or a superuser, with psql. Safe to run again:
+--     portal-audit sql source --config portal-audit.toml | psql -d {{database}}
+-- It makes the role, the publication, and the replica identities that the mapping needs. It refuses, and changes nothing, where that
+-- would break the portal's own writes or publish a column whose name is a secret's. Each statement that it runs is told as a NOTICE.
+-- The server needs wal_level = logical. Set max_slot_wal_keep_size, so that a sidecar that is away cannot fill the disk.
+-- Run it before the sidecar's first start: a slot that is older than its publication cannot be read on PostgreSQL 14 to 17.
+
+BEGIN;
+SET LOCAL lock_timeout = '5s';
+
+-- What the mapping reads: of each table the columns, and those whose old value it needs when a row is changed or deleted.
+CREATE TEMPORARY TABLE portal_audit_plan (nspname NAME, relname NAME, columns TEXT[], old_columns TEXT[]) ON COMMIT DROP;
+INSERT INTO portal_audit_plan VALUES
+{{plan}};
+
+DO $portal_audit$
+DECLARE
+  wanted_role        CONSTANT TEXT := {{role}};
+  wanted_publication CONSTANT TEXT := {{publication}};
+  -- A column list and replica identity FULL exclude each other, so a table that needs FULL is published whole: then none of its columns may be a secret.
+  secret CONSTANT TEXT := '(^|_)(pass(word|wd|phrase)?|pwd|secrets?|token|api_?key|private_?key|hash|salt|otp|totp|webauthn|credentials?|cookie|csrf|hmac|signature)(_|$)';
+  plan      RECORD;
+  tbl       RECORD;
+  identity  TEXT[];
+  listed    TEXT[];
+  secrets   TEXT[];
+  tables    TEXT[] := '{}';
+  statement TEXT;
+BEGIN
+  IF current_setting('wal_level') <> 'logical' THEN
+    RAISE WARNING 'wal_level is %: set it to logical and restart the server', current_setting('wal_level');
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted_role) THEN
+    -- Without a password nobody can log in by one: set it with \password.
+    statement := format('CREATE ROLE %I LOGIN REPLICATION NOINHERIT CONNECTION LIMIT 5', wanted_role);
+    RAISE NOTICE '%', statement;  EXECUTE statement;
+  END IF;
+  EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), wanted_role);
+
+  FOR plan IN SELECT * FROM portal_audit_plan ORDER BY 1, 2 LOOP
+    SELECT c.oid, c.relreplident, format('%I.%I', plan.nspname, plan.relname) AS name INTO tbl
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = plan.nspname AND c.relname = plan.relname AND c.relkind IN ('r', 'p');
+    IF NOT FOUND THEN
+      RAISE EXCEPTION 'table %.% of the mapping does not exist', plan.nspname, plan.relname;
+    END IF;
+    identity := ARRAY(
+      SELECT a.attname::TEXT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid
+         AND a.attnum = ANY ((i.indkey::INT2[])[0:i.indnkeyatts - 1])
+       WHERE i.indrelid = tbl.oid AND CASE tbl.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END);
+    secrets := ARRAY(
+      SELECT a.attname::TEXT FROM pg_attribute a
+       WHERE a.attrelid = tbl.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname ~* secret);
+    IF tbl.relreplident <> 'f' AND (cardinality(identity) = 0 OR NOT plan.old_columns <@ identity) THEN
+      IF cardinality(secrets) > 0 THEN
+        RAISE EXCEPTION 'table % needs old values (%) and holds what looks secret (%)', tbl.name, plan.old_columns, secrets
+          USING HINT = format('CREATE UNIQUE INDEX ON %s (<its key>, %s); ALTER TABLE %s REPLICA IDENTITY USING INDEX <that index>; all columns NOT NULL.',
+                              tbl.name, array_to_string(plan.old_columns, ', '), tbl.name);
+      END IF;
+      statement := format('ALTER TABLE %s REPLICA IDENTITY FULL', tbl.name);
+      RAISE NOTICE '%', statement;  EXECUTE statement;
+      tbl.relreplident := 'f';
+    END IF;
+    listed := ARRAY(SELECT DISTINCT c FROM unnest(plan.columns || plan.old_columns || identity) AS c ORDER BY c);
+    IF tbl.relreplident = 'f' THEN
+      IF cardinality(secrets) > 0 THEN
+        RAISE EXCEPTION 'table % has replica identity FULL and holds what looks secret (%)', tbl.name, secrets
+          USING HINT = 'Give it the replica identity of an index, so that a column list can leave the secret out.';
+      END IF;
+      tables := tables || tbl.name;
+    ELSIF current_setting('server_version_num')::INT < 150000 THEN
+      -- Column lists came with 15: on 14 the whole row crosses the wire.
+      tables := tables || tbl.name;
+    ELSE
+      tables := tables || format('%s (%s)', tbl.name, (SELECT string_agg(quote_ident(c), ', ') FROM unnest(listed) AS c));
+    END IF;
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', plan.nspname, wanted_role);
+    -- For the first snapshot only; a REPLICATION role needs no grant for the stream.
+    IF tbl.relreplident = 'f' THEN
+      EXECUTE format('GRANT SELECT ON %s TO %I', tbl.name, wanted_role);
+    ELSE
+      EXECUTE format('GRANT SELECT (%s) ON %s TO %I',
+                     (SELECT string_agg(quote_ident(c), ', ') FROM unnest(listed) AS c), tbl.name, wanted_role);
+    END IF;
+  END LOOP;
+
+  -- Never dropped: while a slot lives, a publication that is missing for a moment stops it for good.
+  IF EXISTS (SELECT FROM pg_publication WHERE pubname = wanted_publication) THEN
+    statement := format('ALTER PUBLICATION %I SET TABLE %s', wanted_publication, array_to_string(tables, ', '));
+    RAISE NOTICE '%', statement;  EXECUTE statement;
+    EXECUTE format('ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'', publish_via_partition_root = true)', wanted_publication);
+  ELSE
+    statement := format('CREATE PUBLICATION %I FOR TABLE %s WITH (publish = ''insert, update, delete, truncate'', publish_via_partition_root = true)',
+                        wanted_publication, array_to_string(tables, ', '));
+    RAISE NOTICE '%', statement;  EXECUTE statement;
+  END IF;
+END $portal_audit$;
+COMMIT;

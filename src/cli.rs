@@ -1,0 +1,204 @@
+//! The verbs, their flags, and what they print. No work of its own.
+
+use crate::{
+    config::{ConfigError, Settings, Source},
+    pipeline, sql, status,
+};
+use clap::{Parser, Subcommand, ValueEnum};
+use std::{path::PathBuf, process::ExitCode};
+use tokio::sync::watch;
+
+/// Audit events from a PostgreSQL portal's write-ahead log, exactly once, without touching the portal's code.
+#[derive(Debug, Parser)]
+#[command(name = "portal-audit", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// How log lines look; they go to stderr.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Follow every source of the settings until SIGTERM or Ctrl-C
+    Run {
+        /// The settings file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print the SQL that ops run
+    Sql {
+        #[command(subcommand)]
+        what: SqlVerb,
+    },
+    /// Show how far each source is
+    Status {
+        /// The settings file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+        format: OutputFormat,
+    },
+    /// Try it: a throwaway PostgreSQL, a sample portal with some life in it, and its events as they arrive
+    Demo(crate::demo::DemoArguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SqlVerb {
+    /// For the source database: role, publication, replica identities
+    Source(SourceArguments),
+    /// For the source database: takes portal-audit off again
+    Undo(SourceArguments),
+    /// For the source database, if its owner consents: the trigger that tells who the caller is
+    Context,
+    /// For the audit database: the table events and the schema portal_audit
+    Audit,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct SourceArguments {
+    /// The settings file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Which source, if the settings have several
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+}
+
+/// A definite fault.
+const EXIT_FAULT: u8 = 1;
+/// Usage or settings.
+const EXIT_SETTINGS: u8 = 2;
+
+/// Runs a verb to its exit code: 0 asked to stop, 1 definite fault, 2 usage or settings.
+pub async fn run(cli: Cli) -> ExitCode {
+    match cli.verb {
+        Verb::Run { config } => match Settings::load(&config) {
+            Ok(settings) => follow(settings).await,
+            Err(error) => settings_error(&error),
+        },
+        Verb::Sql { what } => print_sql(what),
+        Verb::Status { config, format } => match Settings::load(&config) {
+            Ok(settings) => print_status(&settings, format).await,
+            Err(error) => settings_error(&error),
+        },
+        Verb::Demo(arguments) => crate::demo::run(arguments).await,
+    }
+}
+
+fn settings_error(error: &ConfigError) -> ExitCode {
+    complain(&pipeline::chain(error));
+    ExitCode::from(EXIT_SETTINGS)
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a program that cannot go on")]
+fn complain(text: &str) {
+    eprintln!("portal-audit: {text}");
+}
+
+#[expect(clippy::print_stdout, reason = "the output that was asked for")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+async fn follow(settings: Settings) -> ExitCode {
+    let (stop, stopped) = watch::channel(false);
+    let sources = pipeline::run(settings, stopped);
+    tokio::pin!(sources);
+    let mut signals = 0;
+    let ended = loop {
+        tokio::select! {
+            ended = &mut sources => break ended,
+            () = asked_to_stop() => {
+                signals += 1;
+                if signals > 1 {
+                    tracing::warn!("asked to stop a second time: not waiting");
+                    return ExitCode::from(EXIT_FAULT);
+                }
+                tracing::info!("asked to stop: writing and confirming what was read");
+                stop.send_replace(true);
+            }
+        }
+    };
+    for pipeline::Ended { source, fault } in &ended {
+        complain(&format!("source {source}: {}", pipeline::chain(fault)));
+    }
+    if ended.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAULT) }
+}
+
+/// SIGTERM or Ctrl-C.
+pub async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+fn print_sql(what: SqlVerb) -> ExitCode {
+    let (arguments, render): (_, fn(&Source) -> String) = match what {
+        SqlVerb::Audit => {
+            print(sql::audit());
+            return ExitCode::SUCCESS;
+        }
+        SqlVerb::Context => {
+            print(sql::context());
+            return ExitCode::SUCCESS;
+        }
+        SqlVerb::Source(arguments) => (arguments, sql::source),
+        SqlVerb::Undo(arguments) => (arguments, sql::undo),
+    };
+    let settings = match Settings::load(&arguments.config) {
+        Ok(settings) => settings,
+        Err(error) => return settings_error(&error),
+    };
+    let names: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
+    let chosen = match (&arguments.source, settings.sources.as_slice()) {
+        (None, [only]) => Some(only),
+        (None, _) => None,
+        (Some(name), sources) => sources.iter().find(|source| source.name == *name),
+    };
+    let Some(source) = chosen else {
+        complain(&format!("say which source with --source: {}", names.join(", ")));
+        return ExitCode::from(EXIT_SETTINGS);
+    };
+    print(&render(source));
+    ExitCode::SUCCESS
+}
+
+async fn print_status(settings: &Settings, format: OutputFormat) -> ExitCode {
+    let sources = match status::status(settings).await {
+        Ok(sources) => sources,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(EXIT_FAULT);
+        }
+    };
+    match format {
+        OutputFormat::Text => print(&crate::show::status_table(&sources)),
+        OutputFormat::Json => match serde_json::to_string_pretty(&sources) {
+            Ok(text) => print(&text),
+            Err(error) => complain(&error.to_string()),
+        },
+    }
+    let is_well = sources.iter().all(|source| source.state == "streaming");
+    if is_well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAULT) }
+}

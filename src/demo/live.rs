@@ -1,0 +1,249 @@
+//! `demo`: the sample portal lives, and its events are printed as they arrive, until Ctrl-C.
+
+use super::{
+    DemoError, IS_STREAMING, POLL_INTERVAL, Sidecar,
+    cluster::Cluster,
+    portal::{self, AUDIT_DATABASE, OWNER, PORTAL_DATABASE, SampleError},
+    proof, tell,
+};
+use crate::{
+    config::Settings,
+    connect::Session,
+    show::{ShownEvent, count, fit, seconds, visible},
+};
+use chrono::{DateTime, Utc};
+use std::{
+    collections::HashMap,
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Duration, sleep},
+};
+use uuid::Uuid;
+
+/// Between two actions in the portal; a deterministic few tenths of a second.
+const ACTION_MILLIS: [u64; 6] = [150, 400, 250, 700, 100, 500];
+/// Column widths of a line; the sentence takes the rest.
+const TYPE_WIDTH: usize = 28;
+const LINE_WIDTH_DEFAULT: usize = 120;
+
+pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
+    tell(&format!(
+        "PostgreSQL {} in {}",
+        cluster.installation().version,
+        cluster.socket_dir().display()
+    ));
+    let settings = portal::create(cluster, true).await.map_err(DemoError::Sample)?;
+    let sentences = sentences(&settings);
+    let mut sidecar = Sidecar::start(settings);
+    let audit = open(cluster, AUDIT_DATABASE).await?;
+    sidecar.wait_for(&audit, IS_STREAMING).await?;
+    introduce(cluster, &audit).await?;
+
+    let mut activity = JoinSet::new();
+    activity.spawn(act(open(cluster, PORTAL_DATABASE).await?));
+    let screen = Screen::new();
+    let mut seen = Seen { since: start_of_stream(&audit).await?, ids: Vec::new() };
+    let asked_to_stop = crate::cli::asked_to_stop();
+    tokio::pin!(asked_to_stop);
+    loop {
+        for event in new_events(&audit, &mut seen).await? {
+            screen.line(&line(&event, &sentences));
+        }
+        screen.progress(&progress(&audit).await?);
+        sidecar.is_running()?;
+        tokio::select! {
+            () = &mut asked_to_stop => break,
+            ended = activity.join_next() => {
+                if let Some(Ok(Err(error))) = ended {
+                    return Err(error);
+                }
+            }
+            () = sleep(POLL_INTERVAL * 4) => {}
+        }
+    }
+    screen.clear();
+    activity.shutdown().await;
+    let portal = open(cluster, PORTAL_DATABASE).await?;
+    let end = portal.client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await;
+    let end: String = end.map_err(failed)?.get(0);
+    let reached = format!("SELECT bool_and(end_lsn >= '{end}') FROM portal_audit.progress");
+    sidecar.wait_for(&audit, &reached).await?;
+    sidecar.stop().await?;
+    let proof = proof::compare(&portal, &audit, "portal").await.map_err(DemoError::Sample)?;
+    tell(&format!(
+        "{} row changes became {} events: {} lost, {} doubled, by the portal's own journal.",
+        count(proof.changes),
+        count(proof.events),
+        proof.lost,
+        proof.doubled
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn failed(source: tokio_postgres::Error) -> DemoError {
+    DemoError::Sample(SampleError::Sql { action: "read events", source })
+}
+
+async fn open(cluster: &Cluster, database: &str) -> Result<Session, DemoError> {
+    portal::open(cluster, database, OWNER).await.map_err(DemoError::Sample)
+}
+
+fn sentences(settings: &Settings) -> HashMap<String, String> {
+    let rules = settings.sources.iter().flat_map(|source| &source.mapping.rules);
+    rules.map(|rule| (rule.event_type.get_ref().clone(), rule.describe.get_ref().clone())).collect()
+}
+
+/// What was there before, and three lines to try.
+async fn introduce(cluster: &Cluster, audit: &Session) -> Result<(), DemoError> {
+    const QUERY: &str = "SELECT count(*), min(timestamp) FROM public.events";
+    let row = audit.client.query_one(QUERY, &[]).await.map_err(failed)?;
+    let since: Option<DateTime<Utc>> = row.get(1);
+    let since = since.map_or_else(String::new, |since| since.format(" since %Y-%m-%d").to_string());
+    let events = count(row.get::<_, i64>(0).unsigned_abs());
+    tell(&format!(
+        "{events} events of what existed{since}; now what happens. Ctrl-C ends it and leaves nothing.\n"
+    ));
+    let programs = std::env::var_os("PATH").unwrap_or_default();
+    let bindir = cluster.installation().bindir.clone();
+    let mut folders = std::env::split_paths(&programs).chain([bindir]);
+    if folders.any(|folder| folder.join("psql").is_file()) {
+        let psql = format!(
+            "psql -h {} -p {} -U postgres -d portal-audit -c",
+            cluster.socket_dir().display(),
+            cluster.port()
+        );
+        tell("Try in another terminal:");
+        for query in [
+            "SELECT event_type, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC",
+            "SELECT timestamp, caller, subject, target FROM events WHERE event_type = 'org_member_added' AND success AND payload->>'kind' = 'usermember' ORDER BY timestamp DESC LIMIT 10",
+            "SELECT source, complete_to, end_lsn, events FROM portal_audit.progress",
+        ] {
+            tell(&format!("  {psql} \"{query}\""));
+        }
+        tell("");
+    }
+    Ok(())
+}
+
+/// One action after the other, as the portal's own session would.
+async fn act(portal: Session) -> Result<(), DemoError> {
+    for (seed, millis) in (1_i64..).zip(ACTION_MILLIS.into_iter().cycle()) {
+        // An action that two people want at once may be refused to one of them; that is the portal's business.
+        if let Err(error) = portal.client.execute("SELECT activity.act($1)", &[&seed]).await
+            && error.code().is_none()
+        {
+            return Err(failed(error));
+        }
+        sleep(Duration::from_millis(millis)).await;
+    }
+    Ok(())
+}
+
+/// Up to where events were printed.
+struct Seen {
+    since: DateTime<Utc>,
+    /// Those of exactly that time.
+    ids: Vec<Uuid>,
+}
+
+async fn start_of_stream(audit: &Session) -> Result<DateTime<Utc>, DemoError> {
+    let row = audit.client.query_one("SELECT now()", &[]).await.map_err(failed)?;
+    Ok(row.get(0))
+}
+
+async fn new_events(audit: &Session, seen: &mut Seen) -> Result<Vec<ShownEvent>, DemoError> {
+    const QUERY: &str = "SELECT event_uuid, timestamp, event_type, caller, subject, subject_type, target, success, error_message, payload FROM public.events WHERE timestamp >= $1 AND event_uuid <> ALL ($2) ORDER BY timestamp, (payload->'_audit'->>'n')::int NULLS FIRST LIMIT 500";
+    let rows = audit.client.query(QUERY, &[&seen.since, &seen.ids]).await.map_err(failed)?;
+    let mut events = Vec::new();
+    for row in rows {
+        let timestamp: DateTime<Utc> = row.get(1);
+        if timestamp > seen.since {
+            seen.ids.clear();
+            seen.since = timestamp;
+        }
+        seen.ids.push(row.get(0));
+        events.push(ShownEvent {
+            timestamp,
+            event_type: row.get(2),
+            caller: row.get(3),
+            subject: row.get(4),
+            subject_type: row.get(5),
+            target: row.get(6),
+            success: row.get(7),
+            error_message: row.get(8),
+            payload: row.get(9),
+        });
+    }
+    Ok(events)
+}
+
+fn line(event: &ShownEvent, sentences: &HashMap<String, String>) -> String {
+    let time = event.timestamp.format("%H:%M:%S%.3f");
+    let event_type = visible(&event.event_type);
+    let sentence = match sentences.get(&event.event_type) {
+        Some(describe) => event.sentence(describe),
+        None => format!("{} {}", event.subject_type, visible(&event.subject)),
+    };
+    let mark = if event.success { ' ' } else { '✗' };
+    format!("{time} {mark} {event_type:<TYPE_WIDTH$} {sentence}")
+}
+
+async fn progress(audit: &Session) -> Result<String, DemoError> {
+    const QUERY: &str = "SELECT coalesce(sum(events), 0)::bigint, coalesce(sum(changes), 0)::bigint, min(complete_to), extract(epoch FROM clock_timestamp() - min(complete_to))::float8 FROM portal_audit.progress";
+    let row = audit.client.query_one(QUERY, &[]).await.map_err(failed)?;
+    let number = |column: usize| count(row.get::<_, i64>(column).unsigned_abs());
+    let complete_to: Option<DateTime<Utc>> = row.get(2);
+    let complete_to =
+        complete_to.map_or("–".to_owned(), |time| time.format("%H:%M:%S").to_string());
+    let lag = row.get::<_, Option<f64>>(3).map_or("–".to_owned(), |lag| seconds(lag.max(0.0)));
+    Ok(format!(
+        "{} events of {} changes · complete to {complete_to} UTC · lag {lag}",
+        number(0),
+        number(1)
+    ))
+}
+
+/// Lines that scroll, and under them one that stays, if this is a terminal.
+struct Screen {
+    is_terminal: bool,
+    width: usize,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        Self {
+            is_terminal: std::io::stdout().is_terminal(),
+            width: width.unwrap_or(LINE_WIDTH_DEFAULT),
+        }
+    }
+
+    fn line(&self, line: &str) {
+        if self.is_terminal {
+            self.write(&format!("\r\x1b[2K{}\n", fit(line, self.width)));
+        } else {
+            self.write(&format!("{line}\n"));
+        }
+    }
+
+    fn progress(&self, line: &str) {
+        if self.is_terminal {
+            self.write(&format!("\r\x1b[2K\x1b[2m{}\x1b[0m", fit(line, self.width)));
+        }
+    }
+
+    fn clear(&self) {
+        if self.is_terminal {
+            self.write("\r\x1b[2K");
+        }
+    }
+
+    /// A reader that went away is no fault of the demo's.
+    fn write(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+    }
+}

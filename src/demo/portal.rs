@@ -1,0 +1,124 @@
+//! The sample portal in a throwaway cluster, set up the way ops would: by the very SQL that `portal-audit sql` prints.
+
+use super::cluster::Cluster;
+use crate::{
+    config::{self, ConfigError, Settings},
+    connect::{self, ConnectError, Session},
+    conninfo::ConnInfoError,
+    sql,
+};
+use std::path::Path;
+
+/// The portal's tables, replica identities included.
+pub const PORTAL_SQL: &str = include_str!("../../sql/sample/portal.sql");
+/// 90 days of past.
+pub const HISTORY_SQL: &str = include_str!("../../sql/sample/history.sql");
+/// The journal that row triggers write in the portal's own transactions.
+pub const JOURNAL_SQL: &str = include_str!("../../sql/sample/journal.sql");
+/// `activity.act(seed)`, one thing that a person would do.
+pub const ACTIVITY_SQL: &str = include_str!("../../sql/sample/activity.sql");
+/// The fixed story, step by step.
+pub const STORY_SQL: &str = include_str!("../../sql/sample/story.sql");
+/// Tables that tell who the caller is, by the optional trigger.
+const CONTEXT_TABLES: [&str; 6] = [
+    "users",
+    "organizations",
+    "projects",
+    "organization_members",
+    "project_members",
+    "experiments",
+];
+
+/// The portal's database.
+pub const PORTAL_DATABASE: &str = "portal";
+/// The audit database, named as its admins name it.
+pub const AUDIT_DATABASE: &str = "portal-audit";
+/// The role by which the sidecar reads; its source's name too.
+const SOURCE_ROLE: &str = "portal_audit";
+/// The role by which it writes.
+const AUDIT_ROLE: &str = "portal_audit_sidecar";
+/// The cluster's own superuser, which only sets up.
+pub const OWNER: &str = "postgres";
+
+/// Why the sample could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SampleError {
+    #[error("cannot connect to the throwaway server")]
+    Connect(#[source] ConnectError),
+    #[error("a connection string of the throwaway server")]
+    ConnInfo(#[source] ConnInfoError),
+    #[error("cannot {action}: {}", connect::describe(source))]
+    Sql { action: &'static str, source: tokio_postgres::Error },
+    #[error("the sample's settings")]
+    Settings(#[source] ConfigError),
+}
+
+/// Opens a session in the throwaway cluster.
+///
+/// # Errors
+/// The server does not answer.
+pub async fn open(cluster: &Cluster, dbname: &str, user: &str) -> Result<Session, SampleError> {
+    let conninfo = config::conninfo(&cluster.dsn(dbname, user)).map_err(SampleError::ConnInfo)?;
+    connect::connect(&conninfo, "demo").await.map_err(SampleError::Connect)
+}
+
+/// Runs a script.
+///
+/// # Errors
+/// The server refuses it.
+pub async fn script(session: &Session, action: &'static str, sql: &str) -> Result<(), SampleError> {
+    let result = session.client.batch_execute(sql).await;
+    result.map_err(|source| SampleError::Sql { action, source })
+}
+
+/// The settings of a sidecar that follows the sample portal.
+#[must_use]
+pub fn settings_text(cluster: &Cluster) -> String {
+    let audit = cluster.dsn(AUDIT_DATABASE, AUDIT_ROLE);
+    let source = cluster.dsn(PORTAL_DATABASE, SOURCE_ROLE);
+    let spool = cluster.socket_dir().display().to_string();
+    format!(
+        "[audit]\ndsn = {audit:?}\n\n[[source]]\nname = \"portal\"\ndsn = {source:?}\nmapping = \"merge-reference\"\nbackfill = true\n\n[limits]\nspool_folder = {spool:?}\n"
+    )
+}
+
+/// Creates both databases, the portal and the roles; gives the settings.
+///
+/// # Errors
+/// The server refuses something.
+pub async fn create(cluster: &Cluster, with_history: bool) -> Result<Settings, SampleError> {
+    let owner = open(cluster, "postgres", OWNER).await?;
+    script(&owner, "create the portal database", "CREATE DATABASE portal").await?;
+    script(&owner, "create the audit database", "CREATE DATABASE \"portal-audit\"").await?;
+    let settings = Settings::parse(Path::new("portal-audit.toml"), &settings_text(cluster));
+    let settings = settings.map_err(SampleError::Settings)?;
+
+    let audit = open(cluster, AUDIT_DATABASE, OWNER).await?;
+    script(&audit, "set up the audit database", sql::audit()).await?;
+    let role = format!("CREATE ROLE {AUDIT_ROLE} LOGIN; GRANT portal_audit_writer TO {AUDIT_ROLE}");
+    script(&audit, "create the sidecar's role", &role).await?;
+
+    let portal = open(cluster, PORTAL_DATABASE, OWNER).await?;
+    script(&portal, "create the sample portal", PORTAL_SQL).await?;
+    if with_history {
+        script(&portal, "fill in 90 days of history", HISTORY_SQL).await?;
+    }
+    script(&portal, "create the activity", ACTIVITY_SQL).await?;
+    script(&portal, "create the journal", JOURNAL_SQL).await?;
+    script(&portal, "create the context trigger", sql::context()).await?;
+    for table in CONTEXT_TABLES {
+        let attach = format!("CALL portal_audit.attach('portal.{table}')");
+        script(&portal, "attach the context trigger", &attach).await?;
+    }
+    for source in &settings.sources {
+        script(&portal, "set up the source", &sql::source(source)).await?;
+    }
+    Ok(settings)
+}
+
+/// The steps of the story: what a person does, and the SQL of it.
+#[must_use]
+pub fn story() -> Vec<(&'static str, &'static str)> {
+    let steps = STORY_SQL.split("\n-- step: ").skip(1);
+    steps.filter_map(|step| step.split_once('\n')).collect()
+}

@@ -1,0 +1,56 @@
+//! The SQL that ops run, filled in for their settings: the text is in `sql/`.
+
+use crate::{config::Source, translate::needs::needs, write::AUDIT_SQL};
+
+const SOURCE_SQL: &str = include_str!("../sql/source.sql");
+const UNDO_SQL: &str = include_str!("../sql/undo.sql");
+const CONTEXT_SQL: &str = include_str!("../sql/context.sql");
+
+/// For the source: role, publication, replica identities.
+#[must_use]
+pub fn source(source: &Source) -> String {
+    let array = |columns: &std::collections::BTreeSet<String>| {
+        let quoted: Vec<String> = columns.iter().map(|column| literal(column)).collect();
+        format!("ARRAY[{}]::TEXT[]", quoted.join(", "))
+    };
+    let plan: Vec<String> = needs(&source.mapping)
+        .iter()
+        .map(|(table, needs)| {
+            let (schema, name) = table.split_once('.').unwrap_or(("public", table));
+            let (columns, old_columns) = (array(&needs.columns), array(&needs.old_columns));
+            format!("  ({}, {},\n   {columns},\n   {old_columns})", literal(schema), literal(name))
+        })
+        .collect();
+    SOURCE_SQL
+        .replace("{{database}}", source.conninfo.dbname())
+        .replace("{{role}}", &literal(source.conninfo.user()))
+        .replace("{{publication}}", &literal(&source.publication))
+        .replace("{{plan}}", &plan.join(",\n"))
+}
+
+/// For the source: takes off what [`source()`] made, and the slot.
+#[must_use]
+pub fn undo(source: &Source) -> String {
+    UNDO_SQL
+        .replace("{{database}}", source.conninfo.dbname())
+        .replace("{{role}}", &literal(source.conninfo.user()))
+        .replace("{{slot}}", &literal(&source.slot))
+        .replace("{{publication_name}}", &crate::wire::quote_identifier(&source.publication))
+}
+
+/// For the audit database.
+#[must_use]
+pub fn audit() -> &'static str {
+    AUDIT_SQL
+}
+
+/// For the source, if its owner consents: the trigger that tells who the caller is.
+#[must_use]
+pub fn context() -> &'static str {
+    CONTEXT_SQL
+}
+
+/// A text as an SQL literal, with backslashes as they are.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
