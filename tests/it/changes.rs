@@ -1,0 +1,50 @@
+//! The fixtures are the suite: an action's SQL in `tests/changes/<source>/NAME.sql`, the events it gives beside it in `NAME.events`.
+//!
+//! What stands before the line `-- when` is there before the audit begins. `./x bless` rewrites the `.events`; the difference is reviewed.
+
+use crate::support::{Portal, run, sample};
+use expect_test::expect_file;
+use std::path::{Path, PathBuf};
+use tokio::task::JoinSet;
+
+/// Fixtures that run at the same time.
+const AT_ONCE: usize = 4;
+
+fn fixtures(source: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/changes").join(source);
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        files.filter(|path| path.extension().is_some_and(|end| end == "sql")).collect();
+    files.sort();
+    files
+}
+
+async fn check(path: PathBuf) {
+    let script = std::fs::read_to_string(&path).unwrap();
+    let (given, when) = script.split_once("\n-- when").expect("a fixture has a line `-- when`");
+    let stem = path.file_stem().unwrap().to_str().unwrap();
+    let portal: Portal = sample(&format!("fixture_{stem}")).await;
+    run(&portal.source, given).await;
+    run(&portal.source, "TRUNCATE journal.change").await;
+    let sidecar = portal.start().await;
+    portal.act(when).await;
+    sidecar.stop().await;
+    expect_file![path.with_extension("events")].assert_eq(&portal.events().await);
+    // The journal's own opinion, where the fixture leaves it alone.
+    let proof = portal.proof().await;
+    assert_eq!((proof.lost, proof.doubled), (0, 0), "{stem}: {:#?}", proof.differences);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn portal() {
+    let mut running = JoinSet::new();
+    for fixture in fixtures("portal") {
+        if running.len() == AT_ONCE {
+            running.join_next().await.unwrap().unwrap();
+        }
+        running.spawn(check(fixture));
+    }
+    while let Some(checked) = running.join_next().await {
+        checked.unwrap();
+    }
+}

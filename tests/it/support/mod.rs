@@ -1,0 +1,261 @@
+//! The cluster of the test binary, and a portal with its sidecar for each test.
+
+use portal_audit::{
+    config::{self, Settings},
+    connect::{self, Session},
+    demo::{
+        cluster::{Cluster, Installation},
+        portal::{ACTIVITY_SQL, JOURNAL_SQL, PORTAL_SQL},
+        proof::{self, Proof},
+    },
+    pipeline::{self, Ended},
+    sql,
+};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
+};
+use tokio::{
+    sync::{OnceCell, watch},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+/// How long a condition may take to come true before its test fails.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// The database from which portals are made.
+const TEMPLATE: &str = "portal_template";
+
+pub fn installation() -> Installation {
+    let bindir = std::env::var_os("PORTAL_AUDIT_PG_BINDIR").map(PathBuf::from);
+    Installation::find(bindir.as_deref()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The one cluster of this binary. It ends with the process, however that ends.
+pub fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| {
+        Cluster::start(
+            &installation(),
+            &[("max_connections", "200"), ("logical_decoding_work_mem", "64kB")],
+        )
+        .unwrap_or_else(|error| panic!("{error}"))
+    })
+}
+
+pub async fn open(cluster: &Cluster, database: &str) -> Session {
+    let conninfo = config::conninfo(&cluster.dsn(database, "postgres")).unwrap();
+    connect::connect(&conninfo, "test").await.unwrap()
+}
+
+pub async fn run(session: &Session, script: &str) {
+    let result = session.client.batch_execute(script).await;
+    result.unwrap_or_else(|error| panic!("{}: {error:?}", connect::describe(&error)));
+}
+
+/// Asks again and again until the condition holds.
+pub async fn wait_for<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let deadline = Instant::now() + WAIT_MAX;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "{what} did not happen within {WAIT_MAX:?}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The value of a query of one row and one column.
+pub async fn value<T: for<'a> tokio_postgres::types::FromSql<'a>>(
+    session: &Session,
+    query: &str,
+) -> T {
+    let row = session.client.query_one(query, &[]).await;
+    row.unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
+}
+
+async fn template() {
+    static MADE: OnceCell<()> = OnceCell::const_new();
+    let make = async || {
+        run(&open(cluster(), "postgres").await, &format!("CREATE DATABASE {TEMPLATE}")).await;
+        let template = open(cluster(), TEMPLATE).await;
+        for script in [PORTAL_SQL, ACTIVITY_SQL, JOURNAL_SQL, sql::context()] {
+            run(&template, script).await;
+        }
+        drop(template);
+        // A template must have no session, and the server ends one a moment after its client.
+        let postgres = open(cluster(), "postgres").await;
+        let alone =
+            format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = '{TEMPLATE}'");
+        wait_for("the template is alone", async || value::<bool>(&postgres, &alone).await).await;
+    };
+    MADE.get_or_init(make).await;
+}
+
+/// A source database, an audit database, and the settings of a sidecar between them.
+pub struct Portal {
+    pub name: String,
+    pub source: Session,
+    pub audit: Session,
+    pub settings: Settings,
+    pub settings_text: String,
+}
+
+/// What a test may want to be different.
+pub struct Wishes<'a> {
+    pub name: &'a str,
+    /// SQL of the source database; the sample portal if empty.
+    pub schema: &'a str,
+    pub mapping: &'a str,
+    pub backfill: bool,
+    /// Lines for `[limits]`.
+    pub limits: &'a str,
+}
+
+impl Default for Wishes<'_> {
+    fn default() -> Self {
+        Self { name: "", schema: "", mapping: "merge-reference", backfill: false, limits: "" }
+    }
+}
+
+/// The sample portal, with its source set up, and an empty audit database.
+pub async fn sample(name: &str) -> Portal {
+    portal(cluster(), Wishes { name, ..Wishes::default() }).await
+}
+
+pub async fn portal(cluster: &Cluster, wishes: Wishes<'_>) -> Portal {
+    let Wishes { name, schema, mapping, backfill, limits } = wishes;
+    let postgres = open(cluster, "postgres").await;
+    if schema.is_empty() && std::ptr::eq(cluster, self::cluster()) {
+        template().await;
+        run(&postgres, &format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await;
+    } else {
+        run(&postgres, &format!("CREATE DATABASE {name}")).await;
+        let source = open(cluster, name).await;
+        let sample = [PORTAL_SQL, ACTIVITY_SQL, JOURNAL_SQL, sql::context()];
+        let own = [schema];
+        for script in if schema.is_empty() { &sample[..] } else { &own } {
+            run(&source, script).await;
+        }
+    }
+    run(&postgres, &format!("CREATE DATABASE {name}_audit")).await;
+    let settings_text = settings_text(cluster, name, mapping, backfill, limits);
+    let settings = Settings::parse(Path::new("test.toml"), &settings_text)
+        .unwrap_or_else(|error| panic!("{}", pipeline::chain(&error)));
+    let source = open(cluster, name).await;
+    run(&source, &sql::source(&settings.sources[0])).await;
+    let audit = open(cluster, &format!("{name}_audit")).await;
+    run(&audit, sql::audit()).await;
+    Portal { name: name.to_owned(), source, audit, settings, settings_text }
+}
+
+pub fn settings_text(
+    cluster: &Cluster,
+    name: &str,
+    mapping: &str,
+    backfill: bool,
+    limits: &str,
+) -> String {
+    let source = cluster.dsn(name, "postgres");
+    let audit = cluster.dsn(&format!("{name}_audit"), "postgres");
+    let spool = cluster.socket_dir().display().to_string();
+    format!(
+        "[audit]\ndsn = {audit:?}\n[[source]]\nname = {name:?}\ndsn = {source:?}\nmapping = {mapping:?}\nbackfill = {backfill}\n\
+         [limits]\nspool_folder = {spool:?}\ncomplete_interval_ms = 20\nconfirm_interval_ms = 10\n{limits}\n"
+    )
+}
+
+impl Portal {
+    /// Starts a sidecar in this process and waits until it streams.
+    pub async fn start(&self) -> Sidecar {
+        let sidecar = Sidecar::start(self.settings.clone());
+        self.streaming().await;
+        sidecar
+    }
+
+    pub async fn streaming(&self) {
+        let query = format!(
+            "SELECT count(*) = 1 FROM portal_audit.progress WHERE source = '{}' AND state = 'streaming'",
+            self.name
+        );
+        wait_for("streaming", async || value::<bool>(&self.audit, &query).await).await;
+    }
+
+    /// Waits until everything that is in the source's log now is written.
+    pub async fn catch_up(&self) {
+        let end: String = value(&self.source, "SELECT pg_current_wal_insert_lsn()::text").await;
+        let query = format!("SELECT bool_and(end_lsn >= '{end}') FROM portal_audit.progress");
+        wait_for("catching up", async || {
+            value::<Option<bool>>(&self.audit, &query).await == Some(true)
+        })
+        .await;
+    }
+
+    /// Runs a script in the source and waits until the audit has it.
+    pub async fn act(&self, script: &str) {
+        run(&self.source, script).await;
+        self.catch_up().await;
+    }
+
+    pub async fn proof(&self) -> Proof {
+        proof::compare(&self.source, &self.audit, &self.name).await.unwrap()
+    }
+
+    /// The events in order, as fixtures show them.
+    pub async fn events(&self) -> String {
+        const QUERY: &str = "SELECT event_type, caller, subject_type, subject, target, success, error_message, (payload - '_audit')::text, payload->'_audit'->>'caller_from', ((payload->'_audit') - ARRAY['source', 'lsn', 'xid', 'n', 'caller_from'])::text FROM public.events ORDER BY coalesce((payload->'_audit'->>'lsn')::pg_lsn, '0/0'), payload->'_audit'->>'xid', coalesce((payload->'_audit'->>'n')::bigint, 0), event_type, subject";
+        let rows = self.audit.client.query(QUERY, &[]).await.unwrap();
+        rows.iter().map(show).collect()
+    }
+
+    /// How many events there are.
+    pub async fn count(&self) -> i64 {
+        value(&self.audit, "SELECT count(*) FROM public.events").await
+    }
+}
+
+fn show(row: &tokio_postgres::Row) -> String {
+    let text = |column: usize| row.get::<_, Option<&str>>(column).unwrap_or_default();
+    let target = row.get::<_, Option<&str>>(4).map(|target| format!("  target={target}"));
+    let outcome = if row.get(5) { "ok".to_owned() } else { format!("FAILED {}", text(6)) };
+    let flags = Some(text(9)).filter(|flags| *flags != "{}").map(|flags| format!("  {flags}"));
+    format!(
+        "{}  caller={} ({})  subject={}/{}{}  {outcome}{}\n    {}\n",
+        text(0),
+        text(1),
+        text(8),
+        text(2),
+        text(3),
+        target.unwrap_or_default(),
+        flags.unwrap_or_default(),
+        text(7)
+    )
+}
+
+/// A sidecar in this process.
+pub struct Sidecar {
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<Vec<Ended>>,
+}
+
+impl Sidecar {
+    pub fn start(settings: Settings) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(pipeline::run(settings, stopped));
+        Self { stop, tasks }
+    }
+
+    /// Asks it to stop; it must not have ended by a fault.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        let ended = self.ended().await;
+        assert!(ended.is_empty(), "{}", ended.join("\n"));
+    }
+
+    /// Waits until it ends by itself; gives the faults.
+    pub async fn ended(mut self) -> Vec<String> {
+        let ended = tokio::time::timeout(WAIT_MAX, self.tasks.join_next()).await;
+        let ended = ended.expect("the sidecar must end").unwrap().unwrap();
+        ended.iter().map(|ended| pipeline::chain(&ended.fault)).collect()
+    }
+}
