@@ -209,7 +209,13 @@ impl Settings {
     }
 }
 
+/// One change must find all its names in memory at once.
+const NAMES_IN_MEMORY_MIN: usize = 64;
+
 fn check_limits(limits: &Limits) -> Result<(), String> {
+    if limits.names_in_memory.get() < NAMES_IN_MEMORY_MIN {
+        return Err(format!("limits.names_in_memory must be at least {NAMES_IN_MEMORY_MIN}"));
+    }
     let positive = [
         ("batch_events", limits.batch_events as u64),
         ("batch_bytes", limits.batch_bytes as u64),

@@ -128,8 +128,10 @@ impl Translator {
         let gathered = super::Gathered::default();
         for rule in table.rules.iter().filter(|rule| rule.matches(&row)) {
             let Some(created) = rule.backfill else { continue };
-            let timestamp = parse_time(row.value(created)).unwrap_or(snapshot_time);
-            let id = old_row_id(self.origin, &row, key, timestamp, rule);
+            let created = parse_time(row.value(created));
+            // The id of a row without a date must not depend on when it was read.
+            let id = old_row_id(self.origin, &row, key, created.unwrap_or_default(), rule);
+            let timestamp = created.unwrap_or(snapshot_time);
             let head = Head { id, timestamp, audit: &audit };
             let scope = Scope {
                 row,

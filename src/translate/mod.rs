@@ -352,6 +352,10 @@ impl Translator {
         let mut cursor = cursor.clone();
         let mut missing = Vec::new();
         for _ in 0..NAMES_WINDOW_CHANGES {
+            // What is asked for must all fit, or the first answers would be gone before they are used.
+            if missing.len() >= self.limits.names.get() / 2 {
+                break;
+            }
             let next = transaction.next(&mut cursor);
             let next = next.map_err(|source| unreadable(transaction, source))?;
             let Some((_, message)) = next else { break };

@@ -1,5 +1,7 @@
 //! The cluster of the test binary, and a portal with its sidecar for each test.
 
+pub mod program;
+
 use portal_audit::{
     config::{self, Settings},
     connect::{self, Session},
