@@ -1,8 +1,11 @@
 //! The verbs, their flags, and what they print. No work of its own.
 
 use crate::{
+    chain::chain,
     config::{ConfigError, Settings, Source},
-    pipeline, sql, status,
+    pipeline,
+    show::{self, OutputFormat},
+    sql, status,
 };
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode};
@@ -21,12 +24,6 @@ pub struct Cli {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    Text,
-    Json,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum OutputFormat {
     Text,
     Json,
 }
@@ -100,7 +97,7 @@ pub async fn run(cli: Cli) -> ExitCode {
 }
 
 fn settings_error(error: &ConfigError) -> ExitCode {
-    complain(&pipeline::chain(error));
+    complain(&chain(error));
     ExitCode::from(EXIT_SETTINGS)
 }
 
@@ -122,7 +119,7 @@ async fn follow(settings: Settings) -> ExitCode {
     let ended = loop {
         tokio::select! {
             ended = &mut sources => break ended,
-            () = asked_to_stop() => {
+            () = pipeline::asked_to_stop() => {
                 signals += 1;
                 if signals > 1 {
                     tracing::warn!("asked to stop a second time: not waiting");
@@ -134,23 +131,9 @@ async fn follow(settings: Settings) -> ExitCode {
         }
     };
     for pipeline::Ended { source, fault } in &ended {
-        complain(&format!("source {source}: {}", pipeline::chain(fault)));
+        complain(&format!("source {source}: {}", chain(fault)));
     }
     if ended.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAULT) }
-}
-
-/// SIGTERM or Ctrl-C.
-pub async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
 }
 
 fn print_sql(what: SqlVerb) -> ExitCode {
@@ -193,7 +176,7 @@ async fn print_status(settings: &Settings, format: OutputFormat) -> ExitCode {
         }
     };
     match format {
-        OutputFormat::Text => print(&crate::show::status_table(&sources)),
+        OutputFormat::Text => print(&show::status_table(&sources)),
         OutputFormat::Json => match serde_json::to_string_pretty(&sources) {
             Ok(text) => print(&text),
             Err(error) => complain(&error.to_string()),

@@ -1,6 +1,7 @@
 //! portal-audit.
 
 pub mod catalog;
+pub mod chain;
 pub mod cli;
 pub mod config;
 pub mod connect;

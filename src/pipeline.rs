@@ -20,6 +20,7 @@ mod start;
 
 use crate::{
     catalog::CatalogError,
+    chain::chain,
     config::{Settings, Source},
     connect::ConnectError,
     coverage::CoverageError,
@@ -178,19 +179,6 @@ async fn follow(
     }
 }
 
-/// An error and its causes, `a: b: c`.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 /// One session: from connecting to the end of the stream. `Ok` only when asked to stop, with everything written confirmed.
 async fn session(
     settings: &Settings,
@@ -242,4 +230,18 @@ async fn write(
         }
     }
     Ok(())
+}
+
+/// Completes when the process is asked to stop, by SIGTERM or Ctrl-C.
+pub async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
 }

@@ -5,6 +5,13 @@ use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets};
 use std::borrow::Cow;
 
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum OutputFormat {
+    Text,
+    Json,
+}
+
 /// A row of `events`, read to be shown.
 #[derive(Debug, Clone)]
 pub struct ShownEvent {

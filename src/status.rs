@@ -2,10 +2,10 @@
 
 use crate::{
     catalog::{self, Slot},
+    chain::chain,
     config::{Settings, Source},
     connect::{self, Session},
     lsn::Lsn,
-    pipeline::chain,
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;

@@ -46,7 +46,7 @@ pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
     activity.spawn(act(open(cluster, PORTAL_DATABASE).await?));
     let screen = Screen::new();
     let mut seen = Seen { since: start_of_stream(&audit).await?, ids: Vec::new() };
-    let asked_to_stop = crate::cli::asked_to_stop();
+    let asked_to_stop = crate::pipeline::asked_to_stop();
     tokio::pin!(asked_to_stop);
     loop {
         for event in new_events(&audit, &mut seen).await? {

@@ -10,7 +10,7 @@ mod once;
 pub mod portal;
 pub mod proof;
 
-use crate::pipeline::chain;
+use crate::{chain::chain, show::OutputFormat};
 use cluster::{Cluster, ClusterError, Installation};
 use portal::SampleError;
 use std::{path::PathBuf, process::ExitCode};
@@ -32,8 +32,8 @@ pub struct DemoArguments {
     #[arg(long)]
     once: bool,
     /// With --once: how the result is printed
-    #[arg(long, value_enum, default_value_t = crate::cli::OutputFormat::Text, requires = "once")]
-    format: crate::cli::OutputFormat,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text, requires = "once")]
+    format: OutputFormat,
     /// The folder with PostgreSQL's programs; found by itself if not given
     #[arg(long, value_name = "DIR", env = "PORTAL_AUDIT_PG_BINDIR")]
     pg_bindir: Option<PathBuf>,

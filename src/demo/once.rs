@@ -6,7 +6,7 @@ use super::{
     portal::{self, AUDIT_DATABASE, OWNER, PORTAL_DATABASE, SampleError},
     print, proof,
 };
-use crate::{cli::OutputFormat, connect::Session};
+use crate::{connect::Session, show::OutputFormat};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use std::{collections::BTreeMap, process::ExitCode};

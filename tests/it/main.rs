@@ -1,9 +1,18 @@
 //! The integration tests: one binary, one real PostgreSQL, a database and a slot for each test.
 
-#![expect(unreachable_pub, reason = "in a test binary `pub` says what the tests may use")]
+#![expect(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that fails should say so at once; `pub` says here what the tests may use"
+)]
 
 mod changes;
+mod demo;
 mod names;
 mod restart;
 mod slot;
 mod support;
+mod tidy;

@@ -3,6 +3,7 @@
 pub mod program;
 
 use portal_audit::{
+    chain::chain,
     config::{self, Settings},
     connect::{self, Session},
     demo::{
@@ -142,7 +143,7 @@ pub async fn portal(cluster: &Cluster, wishes: Wishes<'_>) -> Portal {
     run(&postgres, &format!("CREATE DATABASE {name}_audit")).await;
     let settings_text = settings_text(cluster, name, mapping, backfill, limits);
     let settings = Settings::parse(Path::new("test.toml"), &settings_text)
-        .unwrap_or_else(|error| panic!("{}", pipeline::chain(&error)));
+        .unwrap_or_else(|error| panic!("{}", chain(&error)));
     let source = open(cluster, name).await;
     run(&source, &sql::source(&settings.sources[0])).await;
     let audit = open(cluster, &format!("{name}_audit")).await;
@@ -258,6 +259,6 @@ impl Sidecar {
     pub async fn ended(mut self) -> Vec<String> {
         let ended = tokio::time::timeout(WAIT_MAX, self.tasks.join_next()).await;
         let ended = ended.expect("the sidecar must end").unwrap().unwrap();
-        ended.iter().map(|ended| pipeline::chain(&ended.fault)).collect()
+        ended.iter().map(|ended| chain(&ended.fault)).collect()
     }
 }

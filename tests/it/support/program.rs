@@ -46,11 +46,15 @@ impl Program {
     }
 
     /// SIGTERM, and the exit status.
-    #[expect(clippy::disallowed_methods, reason = "std can only send SIGKILL")]
     pub fn terminate(mut self) -> ExitStatus {
-        let pid = self.0.id().to_string();
-        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &pid]).status().unwrap();
-        assert!(sent.success());
+        signal(self.0.id(), "TERM");
         self.0.wait().unwrap()
     }
+}
+
+/// Sends a signal; std can only send SIGKILL.
+#[expect(clippy::disallowed_methods, reason = "this test is about the process")]
+pub fn signal(pid: u32, name: &str) {
+    let script = format!("kill -{name} {pid}");
+    assert!(Command::new("sh").args(["-c", &script]).status().unwrap().success());
 }

@@ -1,0 +1,249 @@
+//! The house keeps its own rules: who may use whom, how long a file and a function may be, and that each event type is told everywhere.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+const FILE_LINES_MAX: usize = 500;
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// Module, the modules of ours that it may use. Arrows go one way: nobody uses a module that uses it.
+const MODULES: &[(&str, &[&str])] = &[
+    ("chain", &[]),
+    ("lsn", &[]),
+    ("timestamp", &[]),
+    ("conninfo", &[]),
+    ("decode", &["lsn", "timestamp"]),
+    ("spool", &["lsn"]),
+    ("tuple", &["decode"]),
+    ("transaction", &["decode", "lsn", "spool", "timestamp"]),
+    ("event", &["lsn", "timestamp"]),
+    ("translate", &["decode", "event", "lsn", "spool", "timestamp", "transaction", "tuple"]),
+    ("config", &["conninfo", "translate"]),
+    ("connect", &["conninfo"]),
+    ("wire", &["conninfo", "lsn", "timestamp"]),
+    ("catalog", &["connect", "decode", "lsn", "translate", "tuple"]),
+    ("write", &["connect", "event", "lsn", "timestamp", "translate", "tuple"]),
+    ("coverage", &["catalog", "lsn", "write"]),
+    (
+        "snapshot",
+        &[
+            "catalog",
+            "connect",
+            "decode",
+            "lsn",
+            "timestamp",
+            "translate",
+            "tuple",
+            "wire",
+            "write",
+        ],
+    ),
+    ("sql", &["config", "translate", "wire", "write"]),
+    ("status", &["catalog", "chain", "config", "connect", "lsn"]),
+    ("show", &["status"]),
+    (
+        "pipeline",
+        &[
+            "catalog",
+            "chain",
+            "config",
+            "connect",
+            "coverage",
+            "event",
+            "lsn",
+            "snapshot",
+            "timestamp",
+            "transaction",
+            "translate",
+            "wire",
+            "write",
+        ],
+    ),
+    ("demo", &["chain", "config", "connect", "conninfo", "pipeline", "show", "sql"]),
+    ("cli", &["chain", "config", "demo", "pipeline", "show", "sql", "status"]),
+];
+
+/// Crates that only some may name: what does IO stands at the rim.
+const CRATES: &[(&str, &[&str])] = &[
+    ("tokio_postgres", &["catalog", "connect", "demo", "snapshot", "status", "write"]),
+    ("postgres_protocol", &["wire"]),
+    ("tokio::", &["cli", "connect", "demo", "pipeline", "wire", "write"]),
+    ("std::net", &["conninfo", "demo", "wire"]),
+    ("std::fs", &["config", "conninfo", "demo", "spool"]),
+    ("toml::", &["catalog", "config", "translate"]),
+];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The part of a source file before its tests.
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]").next().unwrap()
+}
+
+/// The top-level module of a file of `src`.
+fn module(path: &Path) -> String {
+    let inside = path.strip_prefix(root().join("src")).unwrap();
+    let first = inside.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// Modules of ours that a text names: in `crate::x` and in the first level of `use crate::{…}`.
+fn used(text: &str) -> BTreeSet<String> {
+    let word = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    let mut used = BTreeSet::new();
+    for rest in text.split("crate::").skip(1) {
+        let Some(group) = rest.strip_prefix('{') else {
+            used.insert(word(rest));
+            continue;
+        };
+        let (mut depth, mut start) = (0, 0);
+        for (position, letter) in group.char_indices() {
+            match letter {
+                '{' => depth += 1,
+                '}' if depth > 0 => depth -= 1,
+                ',' | '}' if depth == 0 => {
+                    used.insert(word(&group[start..position]));
+                    start = position + 1;
+                }
+                _ => {}
+            }
+            if letter == '}' && depth == 0 && start == position + 1 {
+                break;
+            }
+        }
+    }
+    used.remove("");
+    used
+}
+
+#[test]
+fn arrows_go_one_way() {
+    let names: BTreeSet<&str> = MODULES.iter().map(|(name, _)| *name).collect();
+    for (position, (name, uses)) in MODULES.iter().enumerate() {
+        for used in *uses {
+            let place = MODULES.iter().position(|(other, _)| other == used);
+            assert!(
+                place.is_some_and(|place| place < position),
+                "{name} may not use {used}: it stands later"
+            );
+        }
+    }
+    for path in rust_files(&root().join("src")) {
+        let module = module(&path);
+        if module == "lib" || module == "main" {
+            continue;
+        }
+        let allowed = MODULES.iter().find(|(name, _)| *name == module);
+        let (_, allowed) = allowed.unwrap_or_else(|| panic!("module {module} is not in the table"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        for used in used(without_tests(&text)) {
+            let is_ours = names.contains(used.as_str()) && used != module;
+            assert!(
+                !is_ours || allowed.contains(&used.as_str()),
+                "{} uses {used}: an arrow turned round",
+                path.display()
+            );
+        }
+        for (name, users) in CRATES {
+            let code =
+                without_tests(&text).lines().filter(|line| !line.trim_start().starts_with("//"));
+            let names_it = code.into_iter().any(|line| line.contains(name));
+            assert!(
+                !names_it || users.contains(&module.as_str()),
+                "{} uses {name}",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn uses_are_seen() {
+    let text = "use crate::{\n    catalog::{self, Slot},\n    chain::chain,\n    lsn::Lsn,\n};\nuse crate::wire::X;\ncrate::event::y()";
+    let expected: BTreeSet<String> =
+        ["catalog", "chain", "lsn", "wire", "event"].map(str::to_owned).into();
+    assert_eq!(used(text), expected);
+}
+
+#[test]
+fn files_and_functions_fit() {
+    for path in rust_files(&root().join("src")).into_iter().chain(rust_files(&root().join("tests")))
+    {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let own = if path.starts_with(root().join("src")) { without_tests(&text) } else { &text };
+        let length = own.lines().count();
+        assert!(length <= FILE_LINES_MAX, "{} has {length} lines", path.display());
+        for (start, line) in lines.iter().enumerate() {
+            let trimmed = line.trim_start();
+            let is_function = [
+                "fn ",
+                "pub fn ",
+                "async fn ",
+                "pub async fn ",
+                "pub(super) fn ",
+                "pub(super) async fn ",
+            ]
+            .iter()
+            .any(|begin| trimmed.starts_with(begin));
+            if !is_function {
+                continue;
+            }
+            let end = format!("{}}}", " ".repeat(line.len() - trimmed.len()));
+            let length =
+                lines[start..].iter().position(|line| *line == end).map_or(1, |end| end + 1);
+            assert!(
+                length <= FUNCTION_LINES_MAX,
+                "{}:{}: {length} lines",
+                path.display(),
+                start + 1
+            );
+        }
+    }
+}
+
+/// A table or column of ours without a comment is one that ops must guess.
+#[tokio::test]
+async fn what_is_ours_in_the_audit_database_is_explained() {
+    let portal = crate::support::sample("tidy").await;
+    let bare = "SELECT coalesce(string_agg(c.relname || coalesce('.' || a.attname, ''), ', '), '') FROM pg_class c LEFT JOIN LATERAL (SELECT attname, attnum FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 UNION ALL SELECT NULL, 0) a ON true WHERE c.relnamespace = 'portal_audit'::regnamespace AND c.relkind = 'r' AND NOT EXISTS (SELECT FROM pg_description d WHERE d.objoid = c.oid AND d.objsubid = a.attnum)";
+    assert_eq!(crate::support::value::<String>(&portal.audit, bare).await, "");
+}
+
+#[test]
+fn each_event_type_is_in_the_readme_and_has_a_fixture() {
+    let mapping =
+        std::fs::read_to_string(root().join("deploy/mapping/merge-reference.toml")).unwrap();
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let types = mapping.lines().filter_map(|line| line.strip_prefix("type "));
+    let types: BTreeSet<&str> =
+        types.map(|rest| rest.trim_start_matches([' ', '=']).trim_matches('"')).collect();
+    assert!(types.len() > 30);
+    for event_type in types {
+        for end in ["sql", "events"] {
+            let fixture = root().join(format!("tests/changes/portal/{event_type}.{end}"));
+            assert!(fixture.is_file(), "{event_type} has no fixture {}", fixture.display());
+        }
+        assert!(readme.contains(&format!("`{event_type}`")), "{event_type} is not in the README");
+    }
+}
