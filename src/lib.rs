@@ -1,4 +1,37 @@
-//! portal-audit.
+//! portal-audit: audit events from a PostgreSQL portal's write-ahead log.
+//!
+//! # The flow
+//! ```text
+//!  portal database                                                     audit database
+//!    walsender ══bytes══▶ wire ─Frame─▶ decode ─Message─▶ transaction
+//!        ▲                                                     │ Transaction
+//!        ║ status update                                       ▼
+//!        ╚══════ confirm ◀──end_lsn── write ◀──Batch── translate (mapping, names, caller)
+//! ```
+//! One noun per stage; "event" only ever means an audit event.
+//!
+//! | stage | module | takes | gives |
+//! | --- | --- | --- | --- |
+//! | 1 wire | [`wire`] | bytes of the socket | [`wire::Frame`] |
+//! | 2 decode | [`decode`] | payload of a frame | [`decode::Message`], borrowed |
+//! | 3 transaction | [`transaction`], [`spool`] | messages | [`transaction::Transaction`], of any size |
+//! | 4 translate | [`translate`] by [`tuple`] and [`event`] | a transaction | [`translate::Batch`] of events |
+//! | 5 write | [`mod@write`] | a batch and where it ends | rows of `events`, durable |
+//! | confirm | [`pipeline`] | the written position | a status update |
+//!
+//! Before the first frame [`catalog`] reads what the source is, [`coverage`] decides whether it joins what is written, and [`snapshot`] reads what is older than the slot. [`pipeline`] alone knows all the stages. [`demo`] runs the whole on a throwaway server, which the tests use too.
+//!
+//! # Invariants
+//! 1. decode, tuple, transaction, translate and event read no clock, draw no random number and do no IO (but for the spool file of a transaction that memory does not hold): the same bytes always give the same events with the same ids, streamed or not.
+//! 2. Nothing is confirmed before `write` has committed it; events, names and progress commit in one audit transaction. At every instant the slot's `confirmed_flush_lsn` ≤ progress.
+//! 3. Nothing is dropped in silence: an unmapped change is counted and shown, a value that the table cannot hold is represented and flagged, an unreadable message stops its source.
+//! 4. Only columns that a mapping names reach an event; the deny list beats every mapping; values reach neither a log line nor an error message. What other crates log is not printed for that reason.
+//! 5. What the portal means stands in the mapping: no table or column name of a source in Rust.
+//! 6. Nothing writes to a source, and no source waits for us: the slot is all that we keep there. One source down never stops another.
+//! 7. `events` stays as it was given: no column, index or foreign key of ours.
+//! 8. Every buffer, wait and retry has a limit with a name, in [`config::Limits`] or beside its use.
+//!
+//! Who may use whom is a table in `tests/it/tidy.rs`; arrows go one way.
 
 pub mod catalog;
 pub mod chain;

@@ -40,7 +40,7 @@ pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
     let mut sidecar = Sidecar::start(settings);
     let audit = open(cluster, AUDIT_DATABASE).await?;
     sidecar.wait_for(&audit, IS_STREAMING).await?;
-    introduce(cluster, &audit).await?;
+    let past = introduce(cluster, &audit).await?;
 
     let mut activity = JoinSet::new();
     activity.spawn(act(open(cluster, PORTAL_DATABASE).await?));
@@ -52,7 +52,7 @@ pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
         for event in new_events(&audit, &mut seen).await? {
             screen.line(&line(&event, &sentences));
         }
-        screen.progress(&progress(&audit).await?);
+        screen.progress(&progress(&audit, past).await?);
         sidecar.is_running()?;
         tokio::select! {
             () = &mut asked_to_stop => break,
@@ -97,12 +97,13 @@ fn sentences(settings: &Settings) -> HashMap<String, String> {
 }
 
 /// What was there before, and three lines to try.
-async fn introduce(cluster: &Cluster, audit: &Session) -> Result<(), DemoError> {
+async fn introduce(cluster: &Cluster, audit: &Session) -> Result<u64, DemoError> {
     const QUERY: &str = "SELECT count(*), min(timestamp) FROM public.events";
     let row = audit.client.query_one(QUERY, &[]).await.map_err(failed)?;
     let since: Option<DateTime<Utc>> = row.get(1);
     let since = since.map_or_else(String::new, |since| since.format(" since %Y-%m-%d").to_string());
-    let events = count(row.get::<_, i64>(0).unsigned_abs());
+    let past = row.get::<_, i64>(0).unsigned_abs();
+    let events = count(past);
     tell(&format!(
         "{events} events of what existed{since}; now what happens. Ctrl-C ends it and leaves nothing.\n"
     ));
@@ -110,22 +111,21 @@ async fn introduce(cluster: &Cluster, audit: &Session) -> Result<(), DemoError> 
     let bindir = cluster.installation().bindir.clone();
     let mut folders = std::env::split_paths(&programs).chain([bindir]);
     if folders.any(|folder| folder.join("psql").is_file()) {
-        let psql = format!(
-            "psql -h {} -p {} -U postgres -d portal-audit -c",
-            cluster.socket_dir().display(),
-            cluster.port()
-        );
+        let (folder, port) = (cluster.socket_dir().display(), cluster.port());
         tell("Try in another terminal:");
+        tell(&format!(
+            "  export PGHOST={folder} PGPORT={port} PGUSER=postgres PGDATABASE=portal-audit"
+        ));
         for query in [
             "SELECT event_type, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC",
-            "SELECT timestamp, caller, subject, target FROM events WHERE event_type = 'org_member_added' AND success AND payload->>'kind' = 'usermember' ORDER BY timestamp DESC LIMIT 10",
+            "SELECT timestamp, caller, subject, target FROM events WHERE event_type = 'org_member_added'",
             "SELECT source, complete_to, end_lsn, events FROM portal_audit.progress",
         ] {
-            tell(&format!("  {psql} \"{query}\""));
+            tell(&format!("  psql -c \"{query}\""));
         }
         tell("");
     }
-    Ok(())
+    Ok(past)
 }
 
 /// One action after the other, as the portal's own session would.
@@ -191,19 +191,16 @@ fn line(event: &ShownEvent, sentences: &HashMap<String, String>) -> String {
     format!("{time} {mark} {event_type:<TYPE_WIDTH$} {sentence}")
 }
 
-async fn progress(audit: &Session) -> Result<String, DemoError> {
+async fn progress(audit: &Session, past: u64) -> Result<String, DemoError> {
     const QUERY: &str = "SELECT coalesce(sum(events), 0)::bigint, coalesce(sum(changes), 0)::bigint, min(complete_to), extract(epoch FROM clock_timestamp() - min(complete_to))::float8 FROM portal_audit.progress";
     let row = audit.client.query_one(QUERY, &[]).await.map_err(failed)?;
-    let number = |column: usize| count(row.get::<_, i64>(column).unsigned_abs());
+    let number = |column: usize| row.get::<_, i64>(column).unsigned_abs();
+    let (events, changes) = (count(number(0).saturating_sub(past)), count(number(1)));
     let complete_to: Option<DateTime<Utc>> = row.get(2);
     let complete_to =
         complete_to.map_or("–".to_owned(), |time| time.format("%H:%M:%S").to_string());
     let lag = row.get::<_, Option<f64>>(3).map_or("–".to_owned(), |lag| seconds(lag.max(0.0)));
-    Ok(format!(
-        "{} events of {} changes · complete to {complete_to} UTC · lag {lag}",
-        number(0),
-        number(1)
-    ))
+    Ok(format!("{events} events of {changes} changes · complete to {complete_to} UTC · lag {lag}"))
 }
 
 /// Lines that scroll, and under them one that stays, if this is a terminal.
