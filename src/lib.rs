@@ -15,7 +15,7 @@
 //! | 1 wire | [`wire`] | bytes of the socket | [`wire::Frame`] |
 //! | 2 decode | [`decode`] | payload of a frame | [`decode::Message`], borrowed |
 //! | 3 transaction | [`transaction`], [`spool`] | messages | [`transaction::Transaction`], of any size |
-//! | 4 translate | [`translate`] by [`tuple`] and [`event`] | a transaction | [`translate::Batch`] of events |
+//! | 4 translate | [`translate`] by [`mod@tuple`] and [`event`] | a transaction | [`translate::Batch`] of events |
 //! | 5 write | [`mod@write`] | a batch and where it ends | rows of `events`, durable |
 //! | confirm | [`pipeline`] | the written position | a status update |
 //!
