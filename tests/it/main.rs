@@ -14,5 +14,6 @@ mod demo;
 mod names;
 mod restart;
 mod slot;
+mod sources;
 mod support;
 mod tidy;

@@ -250,9 +250,14 @@ impl Sidecar {
 
     /// Asks it to stop; it must not have ended by a fault.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
-        let ended = self.ended().await;
+        let ended = self.stop_with_faults().await;
         assert!(ended.is_empty(), "{}", ended.join("\n"));
+    }
+
+    /// Asks it to stop; gives the faults of sources that had ended.
+    pub async fn stop_with_faults(self) -> Vec<String> {
+        self.stop.send_replace(true);
+        self.ended().await
     }
 
     /// Waits until it ends by itself; gives the faults.
