@@ -26,6 +26,8 @@ DECLARE
   secrets   TEXT[];
   tables    TEXT[] := '{}';
   statement TEXT;
+  options   TEXT := 'publish = ''insert, update, delete, truncate'', publish_via_partition_root = true';
+  generated TEXT;
 BEGIN
   IF current_setting('wal_level') <> 'logical' THEN
     RAISE WARNING 'wal_level is %: set it to logical and restart the server', current_setting('wal_level');
@@ -63,6 +65,15 @@ BEGIN
     END IF;
     listed := ARRAY(SELECT DISTINCT c FROM unnest(plan.columns || plan.old_columns || identity) AS c ORDER BY c);
     IF tbl.relreplident = 'f' THEN
+      -- From 18 on the identity FULL has the generated columns too, and the portal's own UPDATE fails if one of them is not published.
+      generated := (SELECT string_agg(DISTINCT a.attgenerated::TEXT, '') FROM pg_attribute a
+                     WHERE a.attrelid = tbl.oid AND a.attnum > 0 AND NOT a.attisdropped);
+      IF generated LIKE '%v%' THEN
+        RAISE EXCEPTION 'table % needs replica identity FULL and has a virtual generated column, which cannot be published', tbl.name
+          USING HINT = 'The portal''s own updates would fail. Give it the replica identity of an index.';
+      ELSIF generated LIKE '%s%' AND current_setting('server_version_num')::INT >= 180000 AND options NOT LIKE '%generated%' THEN
+        options := options || ', publish_generated_columns = stored';
+      END IF;
       IF cardinality(secrets) > 0 THEN
         RAISE EXCEPTION 'table % has replica identity FULL and holds what looks secret (%)', tbl.name, secrets
           USING HINT = 'Give it the replica identity of an index, so that a column list can leave the secret out.';
@@ -86,12 +97,12 @@ BEGIN
 
   -- Never dropped: while a slot lives, a publication that is missing for a moment stops it for good.
   IF EXISTS (SELECT FROM pg_publication WHERE pubname = wanted_publication) THEN
+    -- The options first: at no moment may a table be published without what its identity needs.
+    EXECUTE format('ALTER PUBLICATION %I SET (%s)', wanted_publication, options);
     statement := format('ALTER PUBLICATION %I SET TABLE %s', wanted_publication, array_to_string(tables, ', '));
     RAISE NOTICE '%', statement;  EXECUTE statement;
-    EXECUTE format('ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'', publish_via_partition_root = true)', wanted_publication);
   ELSE
-    statement := format('CREATE PUBLICATION %I FOR TABLE %s WITH (publish = ''insert, update, delete, truncate'', publish_via_partition_root = true)',
-                        wanted_publication, array_to_string(tables, ', '));
+    statement := format('CREATE PUBLICATION %I FOR TABLE %s WITH (%s)', wanted_publication, array_to_string(tables, ', '), options);
     RAISE NOTICE '%', statement;  EXECUTE statement;
   END IF;
 END $portal_audit$;

@@ -219,6 +219,12 @@ async fn load_tables(
     } else {
         ("true", "false")
     };
+    // Stored generated columns can be published from 18 on.
+    let generated = if version_num >= 180_000 {
+        "a.attgenerated = '' OR coalesce(a.attname = ANY (p.attnames), false)"
+    } else {
+        "a.attgenerated = ''"
+    };
     let query = format!(
         "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text, c.relpersistence::text,
                 a.attname::text, a.atttypid,
@@ -227,12 +233,12 @@ async fn load_tables(
                 p.tablename IS NOT NULL, {filtered}, {listed}
            FROM pg_class c
            JOIN pg_namespace n ON n.oid = c.relnamespace
-           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
            LEFT JOIN pg_index k ON k.indrelid = c.oid AND k.indisprimary
            LEFT JOIN pg_index i ON i.indrelid = c.oid
                 AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
            LEFT JOIN pg_publication_tables p ON p.pubname = $1 AND p.schemaname = n.nspname AND p.tablename = c.relname
-          WHERE n.nspname || '.' || c.relname = ANY ($2)
+          WHERE n.nspname || '.' || c.relname = ANY ($2) AND ({generated})
           ORDER BY c.oid, a.attnum"
     );
     let tables = mapping.tables();
