@@ -175,14 +175,14 @@ impl<'a> Row<'a> {
         Self { operation, relation, new, old }
     }
 
-    /// The value after an INSERT or UPDATE, or the deleted row's. An unchanged TOASTed value is taken from the full old tuple where there is one.
+    /// The value after an INSERT or UPDATE, or the deleted row's. An unchanged TOASTed value is taken from the old tuple where that holds it: the server sends the key of a row whose key column is TOASTed even if it did not change.
     #[must_use]
     pub fn value(&self, position: usize) -> Value<'a> {
         match &self.new {
             None => self.carried(position),
-            Some(new) => match (new.value(position), &self.old) {
-                (Value::Absent, Old::Full(old)) => old.value(position),
-                (value, _) => value,
+            Some(new) => match new.value(position) {
+                Value::Absent => self.carried(position),
+                value => value,
             },
         }
     }
