@@ -11,7 +11,9 @@
 
 mod changes;
 mod demo;
+mod large;
 mod names;
+mod oracle;
 mod restart;
 mod slot;
 mod sources;
