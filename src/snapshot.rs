@@ -17,8 +17,8 @@ use crate::{
     write::{End, WriteError, Writer},
 };
 use futures_util::TryStreamExt as _;
-use std::pin::pin;
-use tokio_postgres::types::ToSql;
+use std::{error::Error, pin::pin};
+use tokio_postgres::types::{FromSql, ToSql, Type};
 
 /// Why the snapshot was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +119,13 @@ impl Snapshot<'_> {
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{name}'; SET LOCAL row_security = off"
         );
-        self.execute("use the slot's snapshot", &begin).await
+        self.execute("use the slot's snapshot", &begin).await?;
+        if self.catalog.server_encoding == "SQL_ASCII" {
+            // As in the stream: such a database may hold bytes of no encoding, and converting them would be refused.
+            let raw = "SET LOCAL client_encoding = 'SQL_ASCII'";
+            self.execute("read bytes as they are", raw).await?;
+        }
+        Ok(())
     }
 
     async fn read(
@@ -138,7 +144,11 @@ impl Snapshot<'_> {
         let columns: Vec<String> = relation
             .columns
             .iter()
-            .map(|column| format!("{}::text", quote(&column.name)))
+            .map(|column| quote(&column.name))
+            // The type's own output, as in the stream: a cast to text turns `t` into `true` and cuts the blanks of a char(n).
+            .map(|column| {
+                format!("CASE WHEN {column} IS DISTINCT FROM NULL THEN format('%s', {column}) END")
+            })
             .collect();
         let (columns, schema) = (columns.join(", "), quote(&relation.namespace));
         let query = format!("SELECT {columns} FROM {schema}.{}", quote(&relation.name));
@@ -217,6 +227,19 @@ impl Pass {
     }
 }
 
+/// A text's bytes, of whatever encoding.
+struct RawText<'a>(&'a [u8]);
+
+impl<'a> FromSql<'a> for RawText<'a> {
+    fn from_sql(_: &Type, bytes: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        Ok(Self(bytes))
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::TEXT
+    }
+}
+
 /// A row as pgoutput would have sent its INSERT, so that the snapshot goes the way of the stream.
 fn write_insert(payload: &mut Vec<u8>, oid: u32, row: &tokio_postgres::Row) {
     payload.clear();
@@ -225,13 +248,13 @@ fn write_insert(payload: &mut Vec<u8>, oid: u32, row: &tokio_postgres::Row) {
     payload.push(b'N');
     payload.extend_from_slice(&u16::try_from(row.len()).unwrap_or(u16::MAX).to_be_bytes());
     for position in 0..row.len() {
-        match row.get::<_, Option<&str>>(position) {
+        match row.get::<_, Option<RawText<'_>>>(position) {
             None => payload.push(b'n'),
-            Some(text) => {
+            Some(RawText(text)) => {
                 payload.push(b't');
                 let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
                 payload.extend_from_slice(&length.to_be_bytes());
-                payload.extend_from_slice(text.as_bytes());
+                payload.extend_from_slice(text);
             }
         }
     }
