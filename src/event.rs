@@ -309,10 +309,12 @@ pub fn push_formatted(out: &mut String, arguments: std::fmt::Arguments<'_>) {
     debug_assert!(written.is_ok(), "a String takes every text");
 }
 
-const REDACTED: &str = "[redacted]";
+/// What stands for a value that looks like a secret.
+pub const REDACTED: &str = "[redacted]";
 
 /// Whether a value has the shape of a secret: a PEM block, a JWT, a password hash, a well-known token. The last of three layers; the first two are the publication's column lists and the mapping's deny list.
-fn looks_secret(bytes: &[u8]) -> bool {
+#[must_use]
+pub fn looks_secret(bytes: &[u8]) -> bool {
     let prefixes: &[&[u8]] = match bytes.first() {
         Some(b'-') => &[b"-----BEGIN "],
         Some(b'e') => &[b"eyJ"],

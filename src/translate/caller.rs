@@ -3,7 +3,10 @@
 //! The ladder, each rung recorded in `_audit.caller_from`: a column of the row (`row`), a row of the same transaction (`transaction`), a transactional logical message (`context`), nobody (`none`, caller `''`). A context is evidence, not proof: any role may emit one. So it never outranks a row, and one that cannot be read counts for nothing.
 
 use super::rule::Collected;
-use crate::tuple::{Operation, Row, Value};
+use crate::{
+    event::{INDEXED_TEXT_BYTES_MAX, push_json_string, push_text},
+    tuple::{Operation, Row, Value},
+};
 use serde::Deserialize;
 use std::{borrow::Cow, collections::HashMap};
 
@@ -12,8 +15,9 @@ const CONTEXT_PREFIX: &[u8] = b"portal_audit.ctx";
 /// Larger contexts, and more than this many different ones in a transaction, are not read.
 const CONTEXT_BYTES_MAX: usize = 16 * 1024;
 const CONTEXTS_MAX: usize = 1_000;
-/// A transaction's lists hold this many values in all, and each of them this many.
+/// A transaction's lists hold this many values in all, and this many bytes with their keys.
 const COLLECTED_MAX: usize = 100_000;
+const COLLECTED_BYTES_MAX: usize = 16 << 20;
 /// Longest list in one payload.
 pub const LIST_MAX: usize = 1_000;
 
@@ -34,8 +38,11 @@ pub struct Gathered {
     contexts: Vec<Context>,
     /// There were more contexts than are read: then none of them is believed.
     too_many: bool,
-    rows: HashMap<(usize, Operation, Vec<u8>), Vec<String>>,
+    rows: HashMap<(usize, Operation, Vec<u8>), Vec<Vec<u8>>>,
     values: usize,
+    bytes: usize,
+    /// There were more rows than are kept, so that any list may lack some.
+    is_cut: bool,
 }
 
 impl Gathered {
@@ -60,17 +67,29 @@ impl Gathered {
         }
         let Value::Text(value) = row.value(collected.column) else { return };
         let Some(key) = joined_key(row, &collected.key) else { return };
+        let bytes = key.len() + value.len();
+        if self.values >= COLLECTED_MAX || self.bytes + bytes > COLLECTED_BYTES_MAX {
+            self.is_cut = true;
+            return;
+        }
         let list = self.rows.entry((collected.slot, row.operation, key)).or_default();
         // One more than is shown says that there are more.
-        if list.len() <= LIST_MAX && self.values < COLLECTED_MAX {
-            list.push(String::from_utf8_lossy(value).into_owned());
+        if list.len() <= LIST_MAX {
+            list.push(value.to_vec());
             self.values += 1;
+            self.bytes += bytes;
         }
+    }
+
+    /// Whether rows of the transaction were left out, of whichever list.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// The list that belongs to a row.
     #[must_use]
-    pub fn rows(&self, slot: usize, key: &[usize], row: &Row<'_>) -> &[String] {
+    pub fn rows(&self, slot: usize, key: &[usize], row: &Row<'_>) -> &[Vec<u8>] {
         let list = joined_key(row, key).and_then(|key| self.rows.get(&(slot, row.operation, key)));
         list.map_or(&[], Vec::as_slice)
     }
@@ -117,8 +136,23 @@ fn joined_key(row: &Row<'_>, positions: &[usize]) -> Option<Vec<u8>> {
     Some(joined)
 }
 
-/// A key's text for the names map.
+/// A key's text for the names map: what is not UTF-8 is escaped, so that two keys never fall together, and one too long for an index stands as its hash.
 #[must_use]
 pub fn key_text(value: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(value)
+    match std::str::from_utf8(value) {
+        Ok(text) if text.len() <= INDEXED_TEXT_BYTES_MAX => text.into(),
+        _ => {
+            let mut text = String::new();
+            push_json_string(&mut text, value, INDEXED_TEXT_BYTES_MAX);
+            text.into()
+        }
+    }
+}
+
+/// A name for the names map, cut as `subject` and `target` are.
+#[must_use]
+pub fn name_text(value: &[u8]) -> Cow<'_, str> {
+    let mut text = String::new();
+    push_text(&mut text, value, INDEXED_TEXT_BYTES_MAX);
+    text.into()
 }

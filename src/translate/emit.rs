@@ -183,6 +183,7 @@ fn write_event(
         |events: &mut crate::event::Events, source: &Source, scope: &mut Scope<'_>, limit| {
             let (text, written) = events.write(|out| scope.push_text(source, out, limit));
             flags |= written.unwrap_or_default();
+            flags.unchanged |= written.is_none() && scope.is_unchanged(source);
             written.map(|_| text)
         };
     let subject = text(events, &rule.subject, &mut scope, INDEXED_TEXT_BYTES_MAX);

@@ -2,6 +2,7 @@
 
 use super::{
     caller::{Gathered, LIST_MAX, key_text},
+    document::{is_safe_json, number_text, redact},
     names::Names,
     rule::{JsonKind, Source},
 };
@@ -10,6 +11,7 @@ use crate::{
     tuple::{Row, Value},
 };
 use serde_json_path::JsonPath;
+use std::borrow::Cow;
 
 /// All that a value may be made of.
 #[derive(Debug)]
@@ -21,8 +23,8 @@ pub struct Scope<'a> {
     pub value_limit: usize,
 }
 
-impl Scope<'_> {
-    fn value(&self, position: usize, old: bool) -> Value<'_> {
+impl<'a> Scope<'a> {
+    fn value(&self, position: usize, old: bool) -> Value<'a> {
         if old { self.row.old_value(position) } else { self.row.value(position) }
     }
 
@@ -34,33 +36,47 @@ impl Scope<'_> {
                 Value::Null | Value::Absent => None,
             },
             Source::Label { position, old, labels } => match self.value(*position, *old) {
-                Value::Text(value) => Some(push_text(out, label(value, labels).as_bytes(), limit)),
+                Value::Text(value) => Some(push_text(out, &label(value, labels), limit)),
                 Value::Null | Value::Absent => None,
             },
             Source::Path { position, old, path, .. } => {
                 let Value::Text(value) = self.value(*position, *old) else { return None };
-                let document = serde_json::from_slice(value).ok()?;
+                let Ok(document) = serde_json::from_slice(value) else {
+                    let (shown, redacted) = redact(value);
+                    let mut flags = push_text(out, &shown, limit);
+                    flags.escaped = true;
+                    flags.redacted |= redacted;
+                    return Some(flags);
+                };
                 match path.query(&document).exactly_one().ok()? {
                     serde_json::Value::Null => None,
                     serde_json::Value::String(text) => Some(push_text(out, text.as_bytes(), limit)),
-                    other => Some(push_text(out, other.to_string().as_bytes(), limit)),
+                    serde_json::Value::Number(number) => {
+                        Some(push_text(out, number_text(number, value).as_bytes(), limit))
+                    }
+                    other => {
+                        let mut text = String::new();
+                        let mut flags = push_document(&mut text, other, value, usize::MAX);
+                        flags |= push_text(out, text.as_bytes(), limit);
+                        Some(flags)
+                    }
                 }
             }
             Source::Lookup { names, position, old } => {
                 let Value::Text(value) = self.value(*position, *old) else { return None };
-                let key = key_text(value).into_owned();
+                let key = key_text(value);
                 match self.names.get(*names, &key) {
                     Some(name) => Some(push_text(out, name.as_bytes(), limit)),
                     None => {
-                        let mut flags = push_text(out, key.as_bytes(), limit);
+                        let mut flags = push_text(out, value, limit);
                         flags.unresolved = true;
                         Some(flags)
                     }
                 }
             }
             Source::Rows { slot, key, .. } => match self.gathered.rows(*slot, key, &self.row) {
-                // Two rows that could be the one are no answer.
-                [only] => Some(push_text(out, only.as_bytes(), limit)),
+                // Two rows that could be the one are no answer, nor is one of which there may be another.
+                [only] if !self.gathered.is_cut() => Some(push_text(out, only, limit)),
                 _ => None,
             },
             Source::Constant(value) => Some(push_text(out, value.as_bytes(), limit)),
@@ -77,9 +93,7 @@ impl Scope<'_> {
                 Value::Null | Value::Absent => None,
             },
             Source::Label { position, old, labels } => match self.value(*position, *old) {
-                Value::Text(value) => {
-                    Some(push_json_string(out, label(value, labels).as_bytes(), limit))
-                }
+                Value::Text(value) => Some(push_json_string(out, &label(value, labels), limit)),
                 Value::Null | Value::Absent => None,
             },
             Source::Path { position, old, path, list } => match self.value(*position, *old) {
@@ -88,9 +102,9 @@ impl Scope<'_> {
             },
             Source::Rows { slot, key, list: true } => {
                 let rows = self.gathered.rows(*slot, key, &self.row);
-                let shown = rows.iter().take(LIST_MAX).map(String::as_bytes);
+                let shown = rows.iter().take(LIST_MAX).map(Vec::as_slice);
                 let mut flags = push_list(out, shown, limit);
-                flags.truncated |= rows.len() > LIST_MAX;
+                flags.truncated |= rows.len() > LIST_MAX || self.gathered.is_cut();
                 Some(flags)
             }
             Source::Changed { columns } => {
@@ -118,7 +132,8 @@ impl Scope<'_> {
         match source {
             Source::Column { position, old: false, .. }
             | Source::Label { position, old: false, .. }
-            | Source::Path { position, old: false, .. } => {
+            | Source::Path { position, old: false, .. }
+            | Source::Lookup { position, old: false, .. } => {
                 self.row.operation == crate::tuple::Operation::Update
                     && self.row.value(*position) == Value::Absent
             }
@@ -128,41 +143,46 @@ impl Scope<'_> {
 }
 
 /// A code's label by its table, else the text itself in lower case.
-fn label(value: &[u8], labels: &[(String, String)]) -> String {
-    let text = String::from_utf8_lossy(value);
-    match labels.iter().find(|(code, _)| *code == text) {
-        Some((_, label)) => label.clone(),
-        None => text.to_lowercase(),
+fn label<'a>(value: &'a [u8], labels: &'a [(String, String)]) -> Cow<'a, [u8]> {
+    if let Some((_, label)) = labels.iter().find(|(code, _)| code.as_bytes() == value) {
+        return label.as_bytes().into();
+    }
+    match std::str::from_utf8(value) {
+        Ok(text) => text.to_lowercase().into_bytes().into(),
+        Err(_) => value.into(),
     }
 }
 
 fn push_typed(out: &mut String, value: &[u8], kind: JsonKind, limit: usize) -> Flags {
+    let is_short = value.len() <= limit;
+    let (value, redacted) = match kind {
+        JsonKind::Json | JsonKind::Jsonb if is_short => redact(value),
+        _ => (value.into(), false),
+    };
+    let text = std::str::from_utf8(&value).ok();
     let plain = match kind {
-        JsonKind::Boolean => match value {
+        JsonKind::Boolean => match &*value {
             b"t" => Some("true"),
             b"f" => Some("false"),
             _ => None,
         },
-        JsonKind::Integer => std::str::from_utf8(value).ok(),
-        JsonKind::Number => std::str::from_utf8(value).ok().filter(|text| is_exact_number(text)),
+        JsonKind::Integer => text,
+        JsonKind::Number => text.filter(|text| is_exact_number(text)),
         // What one jsonb holds, another takes.
-        JsonKind::Jsonb if value.len() <= limit => std::str::from_utf8(value).ok(),
-        JsonKind::Json if value.len() <= limit => {
-            std::str::from_utf8(value).ok().filter(|text| is_safe_json(text))
-        }
-        JsonKind::Json | JsonKind::Jsonb | JsonKind::Text => None,
+        JsonKind::Jsonb => text.filter(|_| is_short),
+        JsonKind::Json => text.filter(|text| is_short && is_safe_json(text)),
+        JsonKind::Text => None,
     };
+    let mut flags = Flags::default();
     match plain {
-        Some(text) => {
-            out.push_str(text);
-            Flags::default()
-        }
+        Some(text) => out.push_str(text),
         None => {
-            let mut flags = push_json_string(out, value, limit);
-            flags.escaped |= kind == JsonKind::Json && value.len() <= limit;
-            flags
+            flags = push_json_string(out, &value, limit);
+            flags.escaped |= kind == JsonKind::Json && is_short;
         }
     }
+    flags.redacted |= redacted;
+    flags
 }
 
 /// A number that every reader of JSON reads exactly; others, like NaN or 130,000 digits, stand as strings.
@@ -173,11 +193,6 @@ fn is_exact_number(text: &str) -> bool {
         && digits.starts_with(|first: char| first.is_ascii_digit())
         && !digits.ends_with('.')
         && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
-}
-
-/// Whether `jsonb` takes a `json` value: no escape that could be a NUL or half a surrogate pair, no number out of range, not too deep. Else it is kept as a string.
-fn is_safe_json(text: &str) -> bool {
-    !text.contains("\\u") && serde_json::from_str::<serde_json::Value>(text).is_ok()
 }
 
 fn push_list<'a>(out: &mut String, values: impl Iterator<Item = &'a [u8]>, limit: usize) -> Flags {
@@ -200,29 +215,37 @@ fn push_path(
     limit: usize,
 ) -> Option<Flags> {
     let Ok(document) = serde_json::from_slice::<serde_json::Value>(value) else {
-        let mut flags = push_json_string(out, value, limit);
+        let (shown, redacted) =
+            if value.len() <= limit { redact(value) } else { (value.into(), false) };
+        let mut flags = push_json_string(out, &shown, limit);
         flags.escaped = true;
+        flags.redacted |= redacted;
         return Some(flags);
     };
     let found = path.query(&document);
     if list {
         let mut flags = Flags { truncated: found.len() > LIST_MAX, ..Flags::default() };
         out.push('[');
-        for (index, value) in found.iter().take(LIST_MAX).enumerate() {
+        for (index, item) in found.iter().take(LIST_MAX).enumerate() {
             out.push_str(if index > 0 { "," } else { "" });
-            flags |= push_document(out, value, limit);
+            flags |= push_document(out, item, value, limit);
         }
         out.push(']');
         return Some(flags);
     }
     match found.exactly_one() {
         Ok(serde_json::Value::Null) | Err(_) => None,
-        Ok(value) => Some(push_document(out, value, limit)),
+        Ok(found) => Some(push_document(out, found, value, limit)),
     }
 }
 
-/// A parsed value, its strings as `jsonb` takes them.
-fn push_document(out: &mut String, value: &serde_json::Value, limit: usize) -> Flags {
+/// A parsed value of `document`, its strings as `jsonb` takes them and its numbers exact.
+fn push_document(
+    out: &mut String,
+    value: &serde_json::Value,
+    document: &[u8],
+    limit: usize,
+) -> Flags {
     let mut flags = Flags::default();
     match value {
         serde_json::Value::String(text) => flags |= push_json_string(out, text.as_bytes(), limit),
@@ -230,7 +253,7 @@ fn push_document(out: &mut String, value: &serde_json::Value, limit: usize) -> F
             out.push('[');
             for (index, item) in items.iter().enumerate() {
                 out.push_str(if index > 0 { "," } else { "" });
-                flags |= push_document(out, item, limit);
+                flags |= push_document(out, item, document, limit);
             }
             out.push(']');
         }
@@ -240,9 +263,17 @@ fn push_document(out: &mut String, value: &serde_json::Value, limit: usize) -> F
                 out.push_str(if index > 0 { "," } else { "" });
                 flags |= push_json_string(out, key.as_bytes(), limit);
                 out.push(':');
-                flags |= push_document(out, item, limit);
+                flags |= push_document(out, item, document, limit);
             }
             out.push('}');
+        }
+        serde_json::Value::Number(number) => {
+            let text = number_text(number, document);
+            if number.is_f64() && !is_exact_number(&text) {
+                flags |= push_json_string(out, text.as_bytes(), limit);
+            } else {
+                out.push_str(&text);
+            }
         }
         other => push_formatted(out, format_args!("{other}")),
     }

@@ -4,6 +4,7 @@
 
 pub mod caller;
 pub mod check;
+pub mod document;
 pub mod emit;
 pub mod json;
 pub mod mapping;
@@ -20,7 +21,7 @@ use crate::{
     transaction::{Transaction, TransactionError},
     tuple::{Operation, Relation, Row, RowSpans, Value},
 };
-use caller::{Gathered, key_text};
+use caller::{Gathered, key_text, name_text};
 use mapping::{Mapping, MappingErrors};
 use names::{NameKey, NameRow, Names};
 use rule::{Collected, Compiler, NameFeed, Rule, Source};
@@ -333,7 +334,7 @@ impl Translator {
             if let (Value::Text(key), Value::Text(name)) =
                 (row.value(feed.key), row.value(feed.name))
             {
-                let (key, name) = (key_text(key), key_text(name));
+                let (key, name) = (key_text(key), name_text(name));
                 if self.names.get(feed.names, &key) != Some(name.as_ref()) {
                     self.names.put(feed.names, &key, Some(&name));
                     let (key, name) = (key.into_owned(), name.into_owned());
