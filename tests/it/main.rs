@@ -19,3 +19,4 @@ mod slot;
 mod sources;
 mod support;
 mod tidy;
+mod values;

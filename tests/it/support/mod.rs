@@ -42,7 +42,12 @@ pub fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(|| {
         Cluster::start(
             &installation(),
-            &[("max_connections", "200"), ("logical_decoding_work_mem", "64kB")],
+            // Each test leaves its slot behind, and a slot its place.
+            &[
+                ("max_connections", "200"),
+                ("max_replication_slots", "200"),
+                ("logical_decoding_work_mem", "64kB"),
+            ],
         )
         .unwrap_or_else(|error| panic!("{error}"))
     })
