@@ -11,9 +11,9 @@
 
 mod changes;
 mod demo;
+mod mapping;
 mod names;
 mod restart;
 mod slot;
-mod sources;
 mod support;
 mod tidy;
