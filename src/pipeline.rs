@@ -104,9 +104,9 @@ impl Fault {
     }
 }
 
-/// SQLSTATE classes that no waiting mends (manual, appendix A): feature, data, constraint, authorization, database, syntax and access, object state. 55006 (slot in use) and 55P03 (lock not available) pass. So does 23505: an event is there already, and the first batch of the next session passes over it.
+/// SQLSTATE classes that no waiting mends (manual, appendix A): feature, data, authorization, database, syntax and access, object state. 55006 (slot in use) and 55P03 (lock not available) pass.
 fn is_definite_code(code: Option<&str>) -> bool {
-    let Some(code) = code.filter(|code| *code != "23505") else { return false };
+    let Some(code) = code else { return false };
     let class = code.get(..2).unwrap_or_default();
     matches!(class, "0A" | "22" | "23" | "28" | "3D" | "42") || code == "55000" || code == "42704"
 }

@@ -13,6 +13,7 @@ mod changes;
 mod demo;
 mod mapping;
 mod names;
+mod ops;
 mod restart;
 mod slot;
 mod support;

@@ -42,7 +42,13 @@ pub fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(|| {
         Cluster::start(
             &installation(),
-            &[("max_connections", "200"), ("logical_decoding_work_mem", "64kB")],
+            // Every test leaves its slot behind, and all of them share this server.
+            &[
+                ("max_connections", "200"),
+                ("max_replication_slots", "200"),
+                ("max_wal_senders", "100"),
+                ("logical_decoding_work_mem", "64kB"),
+            ],
         )
         .unwrap_or_else(|error| panic!("{error}"))
     })
@@ -250,14 +256,9 @@ impl Sidecar {
 
     /// Asks it to stop; it must not have ended by a fault.
     pub async fn stop(self) {
-        let ended = self.stop_with_faults().await;
-        assert!(ended.is_empty(), "{}", ended.join("\n"));
-    }
-
-    /// Asks it to stop; gives the faults of sources that had ended.
-    pub async fn stop_with_faults(self) -> Vec<String> {
         self.stop.send_replace(true);
-        self.ended().await
+        let ended = self.ended().await;
+        assert!(ended.is_empty(), "{}", ended.join("\n"));
     }
 
     /// Waits until it ends by itself; gives the faults.
