@@ -18,12 +18,13 @@ DECLARE
   wanted_role        CONSTANT TEXT := {{role}};
   wanted_publication CONSTANT TEXT := {{publication}};
   -- A column list and replica identity FULL exclude each other, so a table that needs FULL is published whole: then none of its columns may be a secret.
-  secret CONSTANT TEXT := '(^|_)(pass(word|wd|phrase)?|pwd|secrets?|token|api_?key|private_?key|hash|salt|otp|totp|webauthn|credentials?|cookie|csrf|hmac|signature)(_|$)';
+  secret CONSTANT TEXT := {{secret}};
   plan      RECORD;
   tbl       RECORD;
   identity  TEXT[];
   listed    TEXT[];
   secrets   TEXT[];
+  leaf      REGCLASS;
   tables    TEXT[] := '{}';
   statement TEXT;
   options   TEXT := 'publish = ''insert, update, delete, truncate'', publish_via_partition_root = true';
@@ -36,6 +37,8 @@ BEGIN
     -- Without a password nobody can log in by one: set it with \password.
     statement := format('CREATE ROLE %I LOGIN REPLICATION NOINHERIT CONNECTION LIMIT 5', wanted_role);
     RAISE NOTICE '%', statement;  EXECUTE statement;
+  ELSIF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted_role AND rolcanlogin AND (rolreplication OR rolsuper)) THEN
+    RAISE WARNING 'role % exists and is not made for this: ALTER ROLE % LOGIN REPLICATION', wanted_role, quote_ident(wanted_role);
   END IF;
   EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), wanted_role);
 
@@ -52,15 +55,14 @@ BEGIN
        WHERE i.indrelid = tbl.oid AND CASE tbl.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END);
     secrets := ARRAY(
       SELECT a.attname::TEXT FROM pg_attribute a
-       WHERE a.attrelid = tbl.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname ~* secret);
+       WHERE a.attrelid = tbl.oid AND a.attnum > 0 AND NOT a.attisdropped
+         AND regexp_replace(a.attname, '([a-z0-9])([A-Z])', '\1_\2', 'g') ~* secret);
     IF tbl.relreplident <> 'f' AND (cardinality(identity) = 0 OR NOT plan.old_columns <@ identity) THEN
       IF cardinality(secrets) > 0 THEN
         RAISE EXCEPTION 'table % needs old values (%) and holds what looks secret (%)', tbl.name, plan.old_columns, secrets
           USING HINT = format('CREATE UNIQUE INDEX ON %s (<its key>, %s); ALTER TABLE %s REPLICA IDENTITY USING INDEX <that index>; all columns NOT NULL.',
                               tbl.name, array_to_string(plan.old_columns, ', '), tbl.name);
       END IF;
-      statement := format('ALTER TABLE %s REPLICA IDENTITY FULL', tbl.name);
-      RAISE NOTICE '%', statement;  EXECUTE statement;
       tbl.relreplident := 'f';
     END IF;
     listed := ARRAY(SELECT DISTINCT c FROM unnest(plan.columns || plan.old_columns || identity) AS c ORDER BY c);
@@ -78,9 +80,20 @@ BEGIN
         RAISE EXCEPTION 'table % has replica identity FULL and holds what looks secret (%)', tbl.name, secrets
           USING HINT = 'Give it the replica identity of an index, so that a column list can leave the secret out.';
       END IF;
+      -- A partition has an identity of its own, and it is the partition's rows that are in the log.
+      FOR leaf IN
+        SELECT oid::REGCLASS FROM pg_class
+         WHERE relreplident <> 'f' AND (oid = tbl.oid OR oid IN (SELECT relid FROM pg_partition_tree(tbl.oid)))
+      LOOP
+        statement := format('ALTER TABLE %s REPLICA IDENTITY FULL', leaf);
+        RAISE NOTICE '%', statement;  EXECUTE statement;
+      END LOOP;
       tables := tables || tbl.name;
     ELSIF current_setting('server_version_num')::INT < 150000 THEN
       -- Column lists came with 15: on 14 the whole row crosses the wire.
+      IF cardinality(secrets) > 0 THEN
+        RAISE WARNING 'PostgreSQL 14 sends all of table %, also what looks secret (%); it reaches no event', tbl.name, secrets;
+      END IF;
       tables := tables || tbl.name;
     ELSE
       tables := tables || format('%s (%s)', tbl.name, (SELECT string_agg(quote_ident(c), ', ') FROM unnest(listed) AS c));

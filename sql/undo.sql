@@ -1,13 +1,34 @@
--- Takes portal-audit off the source database {{database}}: the slot, the publication and the role. Stop the sidecar first.
--- The changes since its last confirmation are lost to the audit, so this asks for a slot that nobody reads.
+-- Takes portal-audit off the source database {{database}}: the publication, the role and the slot. Stop the sidecar first.
+-- The changes since its last confirmation are lost to the audit, so this fails, and changes nothing, while the slot is read.
 -- Replica identities stay as they are: ALTER TABLE … REPLICA IDENTITY DEFAULT where nobody else needs them.
 
-SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {{slot}};
+BEGIN;
 DROP PUBLICATION IF EXISTS {{publication_name}};
 DO $portal_audit$
+DECLARE
+  unwanted CONSTANT TEXT := {{role}};
+  kept_because TEXT;
 BEGIN
-  IF EXISTS (SELECT FROM pg_roles WHERE rolname = {{role}}) THEN
-    EXECUTE format('DROP OWNED BY %I', {{role}});
-    EXECUTE format('DROP ROLE %I', {{role}});
+  -- Only a role that was made for this goes. DROP OWNED takes away what a role owns, and the settings may name the portal's own.
+  SELECT CASE
+           WHEN rolsuper THEN 'it is a superuser'
+           WHEN rolname IN (current_user, session_user) THEN 'it is the one that runs this'
+           WHEN EXISTS (SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::REGCLASS AND refobjid = r.oid AND deptype = 'o')
+             THEN 'it owns objects'
+           WHEN EXISTS (SELECT FROM pg_shdepend d, pg_database here
+                         WHERE here.datname = current_database() AND d.refclassid = 'pg_authid'::REGCLASS AND d.refobjid = r.oid
+                           AND (d.dbid NOT IN (0, here.oid) OR d.classid = 'pg_database'::REGCLASS AND d.objid <> here.oid))
+             THEN 'another database knows it too'
+           ELSE ''
+         END
+    INTO kept_because FROM pg_roles r WHERE rolname = unwanted;
+  IF kept_because = '' THEN
+    EXECUTE format('DROP OWNED BY %I', unwanted);
+    EXECUTE format('DROP ROLE %I', unwanted);
+  ELSIF kept_because IS NOT NULL THEN
+    RAISE NOTICE 'role % stays: %', unwanted, kept_because;
   END IF;
 END $portal_audit$;
+-- The slot last: nothing brings it back, and if somebody reads it this fails and the rest stays too.
+SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {{slot}};
+COMMIT;

@@ -5,8 +5,8 @@ use crate::{
     decode::ReplicaIdentity,
     lsn::Lsn,
     translate::{
-        Table,
-        mapping::{Mapping, MappingError, MappingErrors, did_you_mean},
+        mapping::{Mapping, MappingError, MappingErrors, meant_or_known},
+        rule::Compiler,
     },
     tuple::{Relation, RelationColumn},
 };
@@ -47,6 +47,12 @@ pub struct SourceTable {
     pub relation: Relation,
     /// Positions of the primary key's columns.
     pub primary_key: Vec<usize>,
+    /// The others, which a column list leaves out or which are generated.
+    unpublished: Vec<String>,
+    /// Whether a column list leaves out what the replica identity needs, so that the portal's own updates fail.
+    is_identity_unpublished: bool,
+    /// Partitions with another replica identity than the table: the log has their old values, not the table's.
+    partitions_apart: Option<String>,
     kind: String,
     is_unlogged: bool,
     is_published: bool,
@@ -140,9 +146,8 @@ impl Catalog {
                         errors.push(mapping.error(place_of(mapping, named), message, Some(hint)));
                     }
                     None => {
-                        if let Err(faults) = Table::compile(mapping, table.relation.clone()) {
-                            errors.extend(faults.0);
-                        }
+                        let SourceTable { relation, unpublished, .. } = table;
+                        errors.extend(Compiler::check(mapping, relation, unpublished));
                     }
                 },
             }
@@ -158,8 +163,13 @@ impl Catalog {
     }
 
     fn no_table(&self, mapping: &Mapping, named: &str) -> MappingError {
-        let message = format!("database \"{}\" has no table {named}", self.database);
-        let hint = did_you_mean(named, self.all_tables.iter().map(String::as_str));
+        let message = format!("database \"{}\" has no table \"{named}\"", self.database);
+        let known: Vec<&str> = self.all_tables.iter().map(String::as_str).collect();
+        let name = named.rsplit('.').next().unwrap_or(named);
+        let elsewhere = known.iter().find(|table| table.rsplit('.').next() == Some(name));
+        let hint = elsewhere
+            .map(|table| format!("Did you mean {table:?}?"))
+            .or_else(|| meant_or_known(named, "Its tables are", &known));
         mapping.error(place_of(mapping, named), message, hint)
     }
 
@@ -167,35 +177,88 @@ impl Catalog {
     fn table_fault(&self, table: &SourceTable) -> Option<(String, String)> {
         let name = table.relation.qualified_name();
         let publication = &self.publication;
-        if !matches!(table.kind.as_str(), "r" | "p") {
-            let hint = "Only ordinary and partitioned tables are in the log.".to_owned();
-            return Some((format!("{name} is not a table"), hint));
+        let kind = match table.kind.as_str() {
+            "r" | "p" => None,
+            "v" => Some("a view"),
+            "m" => Some("a materialized view"),
+            "f" => Some("a foreign table"),
+            _ => Some("not a table"),
+        };
+        if let Some(kind) = kind {
+            let hint = "Only ordinary and partitioned tables are in the log. Name the table that the portal writes.".to_owned();
+            return Some((format!("{name} is {kind}"), hint));
         }
         if table.is_unlogged {
-            let hint = format!("ALTER TABLE {name} SET LOGGED;");
+            let hint = format!("Run: ALTER TABLE {name} SET LOGGED;");
             return Some((format!("{name} is unlogged, so its changes are not in the log"), hint));
         }
         if !table.is_published {
-            let hint = "Run what `portal-audit sql source` prints on that database.".to_owned();
-            return Some((format!("publication {publication:?} does not publish {name}"), hint));
+            return Some((
+                format!("publication \"{publication}\" does not publish {name}"),
+                RUN_SOURCE_SQL.to_owned(),
+            ));
         }
         if table.has_row_filter {
             let hint = format!(
-                "ALTER PUBLICATION {publication} SET TABLE without WHERE: a row that leaves the filter looks deleted."
+                "A row that leaves the filter looks deleted. {RUN_SOURCE_SQL} It publishes {name} without the filter."
             );
-            return Some((format!("publication {publication:?} filters the rows of {name}"), hint));
+            return Some((
+                format!("publication \"{publication}\" filters the rows of {name}"),
+                hint,
+            ));
+        }
+        if let Some(partitions) = &table.partitions_apart {
+            return Some((
+                format!(
+                    "{partitions} of {name} has another replica identity, so old values are missing there"
+                ),
+                RUN_SOURCE_SQL.to_owned(),
+            ));
+        }
+        if table.is_identity_unpublished {
+            return Some((
+                format!(
+                    "publication \"{publication}\" leaves out columns of {name} that its replica identity needs, so the portal's own updates of it fail"
+                ),
+                RUN_SOURCE_SQL.to_owned(),
+            ));
         }
         if table.relation.replica_identity == ReplicaIdentity::Nothing
             || !table.relation.columns.iter().any(|column| column.key)
         {
-            let hint =
-                format!("ALTER TABLE {name} REPLICA IDENTITY FULL; or give it a primary key.");
             return Some((
                 format!("{name} has no replica identity, so the portal's own updates of it fail"),
-                hint,
+                format!("Give it a primary key, or: {RUN_SOURCE_SQL}"),
             ));
         }
         None
+    }
+}
+
+const RUN_SOURCE_SQL: &str = "Run what `portal-audit sql source` prints on that database.";
+
+impl SourceTable {
+    /// From a row of [`load_tables`].
+    fn without_columns(row: &tokio_postgres::Row) -> Self {
+        let letter = row.get::<_, &str>(4).bytes().next().unwrap_or(b'n');
+        Self {
+            relation: Relation {
+                oid: row.get(0),
+                namespace: row.get(1),
+                name: row.get(2),
+                replica_identity: ReplicaIdentity::from_letter(letter)
+                    .unwrap_or(ReplicaIdentity::Nothing),
+                columns: Vec::new(),
+            },
+            primary_key: Vec::new(),
+            unpublished: Vec::new(),
+            is_identity_unpublished: false,
+            partitions_apart: row.get(14),
+            kind: row.get(3),
+            is_unlogged: row.get::<_, &str>(5) != "p",
+            is_published: row.get(10),
+            has_row_filter: row.get(11),
+        }
     }
 }
 
@@ -230,7 +293,9 @@ async fn load_tables(
                 a.attname::text, a.atttypid,
                 c.relreplident = 'f' OR coalesce(a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), false),
                 coalesce(a.attnum = ANY ((k.indkey::int2[])[0:k.indnkeyatts - 1]), false),
-                p.tablename IS NOT NULL, {filtered}, {listed}
+                p.tablename IS NOT NULL, {filtered}, {listed} AND a.attgenerated = '', a.attgenerated <> '',
+                (SELECT string_agg(l.oid::regclass::text, ', ') FROM pg_class l
+                  WHERE c.relkind = 'p' AND l.relreplident <> c.relreplident AND l.oid IN (SELECT relid FROM pg_partition_tree(c.oid)))
            FROM pg_class c
            JOIN pg_namespace n ON n.oid = c.relnamespace
            JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -248,29 +313,19 @@ async fn load_tables(
     for row in rows {
         let oid: u32 = row.get(0);
         if tables.last().is_none_or(|table| table.relation.oid != oid) {
-            let letter = row.get::<_, &str>(4).bytes().next().unwrap_or(b'n');
-            tables.push(SourceTable {
-                relation: Relation {
-                    oid,
-                    namespace: row.get(1),
-                    name: row.get(2),
-                    replica_identity: ReplicaIdentity::from_letter(letter)
-                        .unwrap_or(ReplicaIdentity::Nothing),
-                    columns: Vec::new(),
-                },
-                primary_key: Vec::new(),
-                kind: row.get(3),
-                is_unlogged: row.get::<_, &str>(5) != "p",
-                is_published: row.get(10),
-                has_row_filter: row.get(11),
-            });
+            tables.push(SourceTable::without_columns(&row));
         }
-        if let Some(table) = tables.last_mut().filter(|_| row.get(12)) {
+        let Some(table) = tables.last_mut() else { continue };
+        let (name, type_oid, key): (String, _, _) = (row.get(6), row.get(7), row.get(8));
+        if row.get(12) {
             if row.get(9) {
                 table.primary_key.push(table.relation.columns.len());
             }
-            let (name, type_oid, key) = (row.get(6), row.get(7), row.get(8));
             table.relation.columns.push(RelationColumn { name, type_oid, key });
+        } else {
+            let is_generated: bool = row.get(13);
+            table.is_identity_unpublished |= key && !is_generated && table.is_published;
+            table.unpublished.push(name);
         }
     }
     Ok(tables)

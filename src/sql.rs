@@ -1,6 +1,10 @@
 //! The SQL that ops run, filled in for their settings: the text is in `sql/`.
 
-use crate::{config::Source, translate::needs::needs, write::AUDIT_SQL};
+use crate::{
+    config::Source,
+    translate::{check::denied_pattern, needs::needs},
+    write::AUDIT_SQL,
+};
 
 const SOURCE_SQL: &str = include_str!("../sql/source.sql");
 const UNDO_SQL: &str = include_str!("../sql/undo.sql");
@@ -25,6 +29,7 @@ pub fn source(source: &Source) -> String {
         .replace("{{database}}", source.conninfo.dbname())
         .replace("{{role}}", &literal(source.conninfo.user()))
         .replace("{{publication}}", &literal(&source.publication))
+        .replace("{{secret}}", &literal(&denied_pattern()))
         .replace("{{plan}}", &plan.join(",\n"))
 }
 

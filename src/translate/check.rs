@@ -1,7 +1,7 @@
 //! What can be checked of a mapping without a database.
 
 use super::{
-    mapping::{ConditionSpec, Mapping, MappingError, OperationWord, RuleSpec, did_you_mean},
+    mapping::{ConditionSpec, Mapping, MappingError, OperationWord, RuleSpec, meant_or_known},
     value::{Name, ValueSpec},
 };
 use std::{collections::HashMap, ops::Range};
@@ -19,7 +19,6 @@ const DENIED_WORDS: &[&str] = &[
     "csrf",
     "hash",
     "hmac",
-    "key_material",
     "otp",
     "passwd",
     "password",
@@ -34,12 +33,36 @@ const DENIED_WORDS: &[&str] = &[
     "webauthn",
 ];
 /// The same for words that are harmless alone.
-const DENIED_PAIRS: &[(&str, &str)] = &[("api", "key"), ("private", "key"), ("recovery", "code")];
+const DENIED_PAIRS: &[(&str, &str)] =
+    &[("api", "key"), ("key", "material"), ("private", "key"), ("recovery", "code")];
+
+/// The same as a regular expression of PostgreSQL, for a name of which [`in_words`] was made; `sql/source.sql` asks the portal's catalog with it.
+#[must_use]
+pub fn denied_pattern() -> String {
+    let pairs = DENIED_PAIRS.iter().map(|(one, two)| format!("{one}[^a-z0-9]{two}"));
+    let words: Vec<String> =
+        DENIED_WORDS.iter().map(|word| (*word).to_owned()).chain(pairs).collect();
+    format!("(^|[^a-z0-9])({})([^a-z0-9]|$)", words.join("|"))
+}
+
+/// `tokenHash` as `token_hash`: mappers of objects to tables often leave the capitals.
+fn in_words(column: &str) -> String {
+    let mut words = String::new();
+    let mut was_small = false;
+    for letter in column.chars() {
+        if letter.is_ascii_uppercase() && was_small {
+            words.push('_');
+        }
+        was_small = letter.is_ascii_lowercase() || letter.is_ascii_digit();
+        words.extend(letter.to_lowercase());
+    }
+    words
+}
 
 /// Whether a column's name smells of a secret.
 #[must_use]
 pub fn is_denied(column: &str) -> bool {
-    let lower = column.to_lowercase();
+    let lower = in_words(column);
     let words: Vec<&str> = lower.split(|letter: char| !letter.is_ascii_alphanumeric()).collect();
     let pairs = words.iter().zip(words.iter().skip(1));
     words.iter().any(|word| DENIED_WORDS.contains(word))
@@ -51,22 +74,16 @@ pub fn check(mapping: &Mapping) -> Vec<MappingError> {
     let mut checker = Checker { mapping, errors: Vec::new() };
     for (_, names) in &mapping.names {
         checker.table(&names.table);
-        checker.denied(&names.name, names.name.span());
+        checker.denied(&names.key);
+        checker.denied(&names.name);
     }
     let mut first: HashMap<&str, &RuleSpec> = HashMap::new();
     for rule in &mapping.rules {
         checker.rule(rule);
         let same = first.entry(rule.event_type.get_ref()).or_insert(rule);
-        if same.describe.get_ref() != rule.describe.get_ref()
-            || same.retention.get_ref() != rule.retention.get_ref()
-        {
-            checker.error(
-                rule.event_type.span(),
-                format!("event type {:?} is described in two ways", rule.event_type.get_ref()),
-                "Give all blocks of a type the same describe and retention.",
-            );
-        }
+        checker.described_alike(same, rule);
     }
+    checker.errors.sort_by_key(|error| (error.line, error.column));
     checker.errors
 }
 
@@ -85,6 +102,13 @@ impl Checker<'_> {
         self.word(&rule.event_type);
         self.word(&rule.subject_type);
         self.table(&rule.table);
+        if let Some(on) = rule.on.as_ref().filter(|on| on.get_ref().0.is_empty()) {
+            self.error(
+                on.span(),
+                "a rule that takes no operation gives no event".into(),
+                "Say \"insert\", \"update\" or \"delete\".",
+            );
+        }
         self.conditions(rule);
         self.value(rule, &rule.subject, Place::Text);
         if let Some(target) = &rule.target {
@@ -101,20 +125,44 @@ impl Checker<'_> {
             if key.get_ref() == RESERVED_KEY {
                 self.error(
                     key.span(),
-                    format!("payload key {RESERVED_KEY:?} is ours"),
-                    "Choose another key.",
+                    format!("the payload's key {RESERVED_KEY:?} is reserved"),
+                    "There the event says how it is known. Choose another key.",
                 );
             }
         }
         self.placeholders(rule);
-        if let Some(backfill) =
-            rule.backfill.as_ref().filter(|_| !rule.takes(OperationWord::Insert))
-        {
+        if let Some(backfill) = &rule.backfill {
+            self.denied(backfill);
+            if !rule.takes(OperationWord::Insert) {
+                self.error(
+                    backfill.span(),
+                    "\"backfill\" makes events of rows that exist, but this rule takes no insert"
+                        .into(),
+                    "Remove it, or add \"insert\" to \"on\".",
+                );
+            }
+        }
+    }
+
+    /// One sentence, one retention and one audience per type: they are stored per type, and the last block would win in silence.
+    fn described_alike(&mut self, first: &RuleSpec, rule: &RuleSpec) {
+        let differs = if first.describe.get_ref() != rule.describe.get_ref() {
+            Some(("describe", rule.describe.span()))
+        } else if first.retention.get_ref() != rule.retention.get_ref() {
+            Some(("retention", rule.retention.span()))
+        } else if first.visible_to != rule.visible_to {
+            let place = rule.visible_to.first().unwrap_or(&rule.event_type);
+            Some(("visible_to", place.span()))
+        } else {
+            None
+        };
+        if let Some((key, span)) = differs {
+            let line = self.mapping.line(first.event_type.span());
+            let event_type = rule.event_type.get_ref();
             self.error(
-                backfill.span(),
-                "\"backfill\" makes events of rows that exist, but this rule takes no insert"
-                    .into(),
-                "Remove it, or add \"insert\" to \"on\".",
+                span,
+                format!("event type {event_type:?} is described in two ways: the block of line {line} has another {key:?}"),
+                "All blocks of a type share describe, retention and visible_to.",
             );
         }
     }
@@ -127,10 +175,12 @@ impl Checker<'_> {
                 letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_'
             });
         if !sound {
+            let words = in_words(text).replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
+            let meant = format!("Did you mean {:?}?", words.trim_matches('_'));
             self.error(
                 word.span(),
                 format!("{text:?} is not lower-case words with underscores"),
-                "Write it like org_member_added.",
+                meant.as_str(),
             );
         }
     }
@@ -138,75 +188,115 @@ impl Checker<'_> {
     fn table(&mut self, table: &Name) {
         let parts: Vec<&str> = table.get_ref().split('.').collect();
         if parts.len() != 2 || parts.iter().any(|part| part.is_empty()) {
+            let name = parts.last().copied().filter(|part| !part.is_empty()).unwrap_or("users");
             self.error(
                 table.span(),
                 format!("table {:?} is not of the form schema.table", table.get_ref()),
-                "Write the schema too, for example public.users.",
+                format!("Write the schema too, for example \"public.{name}\".").as_str(),
             );
         }
     }
 
     fn conditions(&mut self, rule: &RuleSpec) {
         let takes_update = rule.takes(OperationWord::Update);
-        let becomes_is_enough = rule.takes(OperationWord::Insert);
         for (column, condition) in rule.when.iter().chain(&rule.success) {
+            self.denied(column);
             let ConditionSpec { is, not, r#in, becomes, leaves, was, changes, null } = condition;
-            let reads_old = leaves.is_some() || was.is_some() || changes.is_some();
-            let becomes = becomes.is_some();
-            if is.is_none()
+            let lists = [r#in, becomes, leaves, was];
+            let name = column.get_ref();
+            if lists.iter().all(|list| list.is_none())
+                && is.is_none()
                 && not.is_none()
-                && r#in.is_none()
                 && null.is_none()
-                && !reads_old
-                && !becomes
+                && changes.is_none()
             {
                 self.error(
                     column.span(),
-                    format!("the condition on {:?} says nothing", column.get_ref()),
+                    format!("the condition on {name:?} says nothing"),
                     "Say is, not, in, becomes, leaves, was, changes or null.",
                 );
             }
-            if (reads_old && !takes_update) || (becomes && !takes_update && !becomes_is_enough) {
+            if lists.into_iter().flatten().any(|list| list.0.is_empty()) {
                 self.error(
                     column.span(),
-                    format!("the condition on {:?} compares an UPDATE's two rows, but the rule takes no update", column.get_ref()),
-                    "For a deleted row say is or in.",
+                    format!("the condition on {name:?} has an empty list, so it never holds"),
+                    "Name at least one value.",
                 );
             }
+            let word = [
+                ("leaves", leaves.is_some() && !takes_update),
+                ("was", was.is_some() && !takes_update),
+                ("changes", changes.is_some() && !takes_update),
+                (
+                    "becomes",
+                    becomes.is_some() && !takes_update && !rule.takes(OperationWord::Insert),
+                ),
+            ];
+            if let Some((word, _)) = word.iter().find(|(_, is_wrong)| *is_wrong) {
+                self.error(
+                    column.span(),
+                    format!("{word:?} compares the two rows of an update, but the rule takes none"),
+                    "Add \"update\" to \"on\", or ask for the row's own value with is, not, in or null.",
+                );
+            }
+        }
+        for column in &rule.changed {
+            self.denied(column);
         }
         if let Some(column) = rule.changed.first().filter(|_| !takes_update) {
             self.error(
                 column.span(),
-                "\"changed\" is about an UPDATE, but the rule takes no update".into(),
+                "\"changed\" is about an update, but the rule takes none".into(),
                 "Add \"update\" to \"on\".",
             );
         }
     }
 
     fn value(&mut self, rule: &RuleSpec, value: &Spanned<ValueSpec>, place: Place) {
-        let span = value.span();
         match value.get_ref() {
-            ValueSpec::Column { column, .. } | ValueSpec::Path { column, .. } => {
-                self.denied(column, span.clone());
+            ValueSpec::Column { column, old } | ValueSpec::Path { column, old, .. } => {
+                self.denied(column);
+                self.old(rule, column, *old);
             }
-            ValueSpec::Label { column, labels, .. } => {
-                self.denied(column, span.clone());
+            ValueSpec::Label { column, labels, old } => {
+                self.denied(column);
+                self.old(rule, column, *old);
                 if let Some(labels) = labels.as_ref() {
                     let known = self.mapping.labels.keys().map(String::as_str);
-                    self.known("labels", labels, known.collect());
+                    self.known("labels", labels, &known.collect::<Vec<_>>());
                 }
             }
-            ValueSpec::Lookup { names, .. } => {
+            ValueSpec::Lookup { names, key, old } => {
+                self.denied(key);
+                self.old(rule, key, *old);
                 let known = self.mapping.names.iter().map(|(name, _)| name.as_str());
-                self.known("names", names, known.collect());
+                self.known("names", names, &known.collect::<Vec<_>>());
             }
             ValueSpec::Rows(rows) | ValueSpec::Row(rows) => {
-                self.denied(&rows.column, span.clone());
+                let keys = rows.key.iter().flat_map(|(theirs, ours)| [theirs, ours]);
+                for column in keys.chain(rows.when.keys()).chain([&rows.column]) {
+                    self.denied(column);
+                }
                 self.table(&rows.table);
             }
-            ValueSpec::Changed(_) | ValueSpec::Constant(_) => {}
+            ValueSpec::Changed(columns) => {
+                for column in columns {
+                    self.denied(column);
+                }
+            }
+            ValueSpec::Constant(_) => {}
         }
-        self.value_place(rule, value.get_ref(), span, place);
+        self.value_place(rule, value.get_ref(), value.span(), place);
+    }
+
+    fn old(&mut self, rule: &RuleSpec, column: &Name, old: bool) {
+        if old && !rule.takes(OperationWord::Update) && !rule.takes(OperationWord::Delete) {
+            self.error(
+                column.span(),
+                format!("an inserted row has no old {:?}", column.get_ref()),
+                "Remove \"old\", or add \"update\" to \"on\".",
+            );
+        }
     }
 
     fn value_place(
@@ -221,8 +311,18 @@ impl Checker<'_> {
             ValueSpec::Path { list, .. } => *list,
             _ => false,
         };
-        if is_list && place != Place::Payload {
-            self.error(span, "a list can stand in the payload only".into(), None);
+        if matches!(value, ValueSpec::Changed(_)) && !rule.takes(OperationWord::Update) {
+            self.error(
+                span,
+                "{ changed = … } lists what an update changed, but the rule takes none".into(),
+                "Add \"update\" to \"on\".",
+            );
+        } else if is_list && place != Place::Payload {
+            self.error(
+                span,
+                "a list can stand in the payload only".into(),
+                "Here stands one text: a column, a label, a name that is looked up, or a constant.",
+            );
         } else if matches!(value, ValueSpec::Row(_)) && place != Place::Caller {
             self.error(
                 span,
@@ -241,24 +341,24 @@ impl Checker<'_> {
         }
     }
 
-    fn known(&mut self, kind: &str, word: &Name, known: Vec<&str>) {
+    fn known(&mut self, kind: &str, word: &Name, known: &[&str]) {
         if !known.contains(&word.get_ref().as_str()) {
-            let hint = did_you_mean(word.get_ref(), known);
+            let hint = meant_or_known(word.get_ref(), "There are", known);
             let message = format!("there is no [{kind}.{}] in this mapping", word.get_ref());
-            self.error(word.span(), message, hint.as_deref());
+            let hint = hint.unwrap_or_else(|| format!("Add a table [{kind}.{}].", word.get_ref()));
+            self.error(word.span(), message, hint.as_str());
         }
     }
 
-    fn denied(&mut self, column: &Name, value: Range<usize>) {
+    fn denied(&mut self, column: &Name) {
         if is_denied(column.get_ref()) {
-            let span = if column.span().is_empty() { value } else { column.span() };
             self.error(
-                span,
+                column.span(),
                 format!(
                     "column {:?} is on the deny list: its name is a secret's",
                     column.get_ref()
                 ),
-                "Leave it out of the mapping and of the publication.",
+                "No mapping may read it. Leave it out here and of the publication.",
             );
         }
     }
@@ -272,9 +372,12 @@ impl Checker<'_> {
                 ["caller", "subject", "subject_type", "target", "error_message", "timestamp"];
             let known: Vec<String> = fixed.map(str::to_owned).into_iter().chain(payload).collect();
             if !known.iter().any(|candidate| candidate == placeholder) {
-                let hint = did_you_mean(placeholder, known.iter().map(String::as_str));
+                let known: Vec<&str> = known.iter().map(String::as_str).collect();
+                let hint = meant_or_known(placeholder, "It has", &known);
                 let message = format!("the event has no {placeholder:?} for its sentence");
-                self.error(rule.describe.span(), message, hint.as_deref());
+                let place =
+                    self.mapping.place_within(rule.describe.span(), &format!("{{{placeholder}"));
+                self.error(place, message, hint.as_deref());
             }
         }
     }

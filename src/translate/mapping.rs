@@ -2,48 +2,13 @@
 //!
 //! A mapping is TOML: `[[event]]` blocks (rules), `[names.X]` tables that turn keys into names, `[labels.X]` tables that turn codes into labels. `deploy/mapping/merge-reference.toml` shows every form. Every fault is told with file, line and column, and with what was probably meant.
 
-use super::value::{Name, RowsSpec, Scalar, ValueSpec};
-use serde::Deserialize;
-use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
+mod fault;
+
+use super::value::{Name, OneOrMore, RowsSpec, Scalar, ValueSpec};
+pub use fault::{MappingError, MappingErrors, did_you_mean, meant_or_known};
+use serde::{Deserialize, Deserializer, de};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 use toml::Spanned;
-
-/// A fault of a mapping file, at its place.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}:{column}: {message}{}", Hint(.hint))]
-pub struct MappingError {
-    pub file: String,
-    /// From 1.
-    pub line: usize,
-    /// In characters, from 1.
-    pub column: usize,
-    pub message: String,
-    /// What to do, or what was probably meant.
-    pub hint: Option<String>,
-}
-
-struct Hint<'a>(&'a Option<String>);
-
-impl fmt::Display for Hint<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_ref().map_or(Ok(()), |hint| write!(f, "\n  {hint}"))
-    }
-}
-
-/// All faults that were found, in the file's order; never empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MappingErrors(pub Vec<MappingError>);
-
-impl fmt::Display for MappingErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}{error}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for MappingErrors {}
 
 /// A mapping that was read and is sound in itself; tables and columns are checked when a rule is compiled against its relation.
 #[derive(Debug, Clone)]
@@ -89,8 +54,8 @@ pub struct RuleSpec {
     pub event_type: Name,
     /// `schema.table`.
     pub table: Name,
-    /// Which operations; INSERT and UPDATE if not said.
-    pub on: Option<Operations>,
+    /// Which operations; if not said INSERT and UPDATE, or UPDATE alone beside `changed`.
+    pub on: Option<Spanned<OneOrMore<OperationWord>>>,
     /// Conditions on columns, all of which must hold.
     #[serde(default)]
     pub when: BTreeMap<Name, ConditionSpec>,
@@ -118,8 +83,7 @@ pub struct RuleSpec {
 }
 
 /// How long events of a type are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
     /// For ever.
     Project,
@@ -138,37 +102,29 @@ impl Retention {
     }
 }
 
-/// One operation or a list.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum Operations {
-    One(OperationWord),
-    Many(Vec<OperationWord>),
+impl<'de> Deserialize<'de> for Retention {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        let all = [Self::Project, Self::User];
+        let found = all.into_iter().find(|retention| retention.name() == word);
+        found.ok_or_else(|| de::Error::unknown_variant(&word, &["project", "user"]))
+    }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OperationWord {
     Insert,
     Update,
     Delete,
 }
 
-/// One value or a list.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum Scalars {
-    One(Scalar),
-    Many(Vec<Scalar>),
-}
-
-impl Scalars {
-    /// The values in PostgreSQL's text form.
-    #[must_use]
-    pub fn texts(&self) -> Vec<String> {
-        match self {
-            Self::One(scalar) => vec![scalar.text()],
-            Self::Many(scalars) => scalars.iter().map(Scalar::text).collect(),
+impl<'de> Deserialize<'de> for OperationWord {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "insert" => Ok(Self::Insert),
+            "update" => Ok(Self::Update),
+            "delete" => Ok(Self::Delete),
+            other => Err(de::Error::unknown_variant(other, &["insert", "update", "delete"])),
         }
     }
 }
@@ -182,13 +138,13 @@ pub struct ConditionSpec {
     /// The value is not this (NULL is not it either).
     pub not: Option<Scalar>,
     /// The value is one of these.
-    pub r#in: Option<Vec<Scalar>>,
+    pub r#in: Option<OneOrMore<Scalar>>,
     /// An INSERT with one of these values, or an UPDATE to it from another.
-    pub becomes: Option<Scalars>,
+    pub becomes: Option<OneOrMore<Scalar>>,
     /// An UPDATE from one of these values to another.
-    pub leaves: Option<Scalars>,
+    pub leaves: Option<OneOrMore<Scalar>>,
     /// An UPDATE of a row that had one of these values.
-    pub was: Option<Scalars>,
+    pub was: Option<OneOrMore<Scalar>>,
     /// An UPDATE that changed the value, or did not.
     pub changes: Option<bool>,
     /// The value is NULL, or is not.
@@ -200,9 +156,9 @@ impl RuleSpec {
     #[must_use]
     pub fn takes(&self, operation: OperationWord) -> bool {
         match &self.on {
+            None if !self.changed.is_empty() => operation == OperationWord::Update,
             None => operation != OperationWord::Delete,
-            Some(Operations::One(one)) => *one == operation,
-            Some(Operations::Many(many)) => many.contains(&operation),
+            Some(operations) => operations.get_ref().0.contains(&operation),
         }
     }
 }
@@ -216,8 +172,8 @@ impl Mapping {
         let source = Arc::new(SourceText { file: file.into(), text: text.into() });
         let parsed: File = toml::from_str(text).map_err(|error| {
             let span = error.span().unwrap_or(0..0);
-            let message = error.message().trim_end().to_owned();
-            let hint = unknown_word_hint(&message);
+            let (message, hint) = fault::in_plain_words(error.message());
+            let hint = hint.or_else(|| missing_key_hint(&source.text, &span, &message));
             MappingErrors(vec![source.error(span, message, hint)])
         })?;
         let names = parsed.names.into_iter().collect();
@@ -230,6 +186,19 @@ impl Mapping {
     #[must_use]
     pub fn error(&self, span: Range<usize>, message: String, hint: Option<String>) -> MappingError {
         self.source.error(span, message, hint)
+    }
+
+    /// The first place of a word within a part of the file; the whole part if it is spelled otherwise there.
+    #[must_use]
+    pub fn place_within(&self, part: Range<usize>, word: &str) -> Range<usize> {
+        let found = self.source.text.get(part.clone()).and_then(|text| text.find(word));
+        found.map_or(part.clone(), |at| part.start + at..part.start + at + word.len())
+    }
+
+    /// The line of a place, from 1.
+    #[must_use]
+    pub fn line(&self, span: Range<usize>) -> usize {
+        self.source.error(span, String::new(), None).line
     }
 
     /// Position of a names table.
@@ -280,20 +249,13 @@ impl SourceText {
     }
 }
 
-/// What was probably meant by `word`.
-#[must_use]
-pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    known
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
-        .filter(|(similarity, _)| *similarity > 0.7)
-        .max_by(|(one, _), (other, _)| one.total_cmp(other))
-        .map(|(_, candidate)| format!("did you mean {candidate:?}?"))
-}
-
-/// serde names the unknown word and those it knows, in backquotes; the nearest of them was probably meant.
-fn unknown_word_hint(message: &str) -> Option<String> {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let word = quoted.next().filter(|_| message.starts_with("unknown "))?;
-    did_you_mean(word, quoted)
+/// What a block must hold, for who left a part of it out. The place of such a fault is the block's header.
+fn missing_key_hint(text: &str, span: &Range<usize>, message: &str) -> Option<String> {
+    let block = text.get(span.clone()).filter(|_| message.ends_with("is missing"))?;
+    let hint = if block.starts_with("[[event]]") {
+        "An [[event]] block has at least type, table, subject, subject_type, describe and retention."
+    } else {
+        "A [names.X] table has table, key and name."
+    };
+    Some(hint.to_owned())
 }

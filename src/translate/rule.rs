@@ -2,13 +2,13 @@
 
 use super::{
     mapping::{
-        ConditionSpec, Mapping, MappingError, NamesSpec, OperationWord, RuleSpec, did_you_mean,
+        ConditionSpec, Mapping, MappingError, NamesSpec, OperationWord, RuleSpec, meant_or_known,
     },
-    value::{Name, RowsSpec, ValueSpec},
+    value::{Name, OneOrMore, RowsSpec, Scalar, ValueSpec},
 };
 use crate::tuple::{Operation, Relation, Row, Value};
 use serde_json_path::JsonPath;
-use std::{collections::BTreeMap, ops::Range};
+use std::collections::BTreeMap;
 
 /// One compiled `[[event]]` block.
 #[derive(Debug)]
@@ -201,6 +201,8 @@ pub struct Collected {
 pub struct Compiler<'a> {
     mapping: &'a Mapping,
     relation: &'a Relation,
+    /// Columns that the table has and the publication leaves out, where the catalog is known; the stream does not tell them.
+    unpublished: Option<&'a [String]>,
     pub errors: Vec<MappingError>,
 }
 
@@ -208,7 +210,22 @@ impl<'a> Compiler<'a> {
     /// A compiler for one relation.
     #[must_use]
     pub fn new(mapping: &'a Mapping, relation: &'a Relation) -> Self {
-        Self { mapping, relation, errors: Vec::new() }
+        Self { mapping, relation, unpublished: None, errors: Vec::new() }
+    }
+
+    /// Every fault of what the mapping says about a table of the catalog.
+    #[must_use]
+    pub fn check(
+        mapping: &'a Mapping,
+        relation: &'a Relation,
+        unpublished: &'a [String],
+    ) -> Vec<MappingError> {
+        let mut compiler = Self::new(mapping, relation);
+        compiler.unpublished = Some(unpublished);
+        compiler.rules();
+        compiler.name_feeds();
+        compiler.collected();
+        compiler.errors
     }
 
     /// The rules of the relation, in the file's order.
@@ -239,7 +256,7 @@ impl<'a> Compiler<'a> {
         let mut feeds = Vec::new();
         for (names, NamesSpec { table, key, name }) in specs {
             if *table.get_ref() == qualified {
-                let (key, name) = (self.column(key, 0..0), self.column(name, 0..0));
+                let (key, name) = (self.column(key), self.column(name));
                 feeds.push(NameFeed { names, key, name });
             }
         }
@@ -261,8 +278,8 @@ impl<'a> Compiler<'a> {
             if *table.get_ref() == qualified {
                 collected.push(Collected {
                     slot,
-                    key: key.keys().map(|column| self.column(column, 0..0)).collect(),
-                    column: self.column(column, 0..0),
+                    key: key.keys().map(|column| self.column(column)).collect(),
+                    column: self.column(column),
                     when: self.conditions(when, false),
                     inserts_only,
                 });
@@ -276,7 +293,7 @@ impl<'a> Compiler<'a> {
         let event_type = spec.event_type.get_ref().clone();
         let id = if number == 0 { event_type.clone() } else { format!("{event_type}#{number}") };
         let mut value = |compiler: &mut Self, spec: &toml::Spanned<ValueSpec>| {
-            compiler.source(spec.get_ref(), spec.span(), on_delete, &mut slot)
+            compiler.source(spec.get_ref(), on_delete, &mut slot)
         };
         // In the order of RuleSpec::values, which numbers the lists.
         let subject = value(self, &spec.subject);
@@ -288,7 +305,7 @@ impl<'a> Compiler<'a> {
             .iter()
             .map(|(key, spec)| (json_key(key.get_ref()), value(self, spec)))
             .collect();
-        let changed = spec.changed.iter().map(|column| self.compared(column, 0..0)).collect();
+        let changed = spec.changed.iter().map(|column| self.compared(column)).collect();
         Rule {
             event_type,
             id,
@@ -298,7 +315,7 @@ impl<'a> Compiler<'a> {
             error_message,
             caller,
             payload,
-            backfill: spec.backfill.as_ref().map(|column| self.column(column, 0..0)),
+            backfill: spec.backfill.as_ref().map(|column| self.column(column)),
             insert: spec.takes(OperationWord::Insert),
             update: spec.takes(OperationWord::Update),
             delete: on_delete,
@@ -308,19 +325,9 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn source(
-        &mut self,
-        spec: &ValueSpec,
-        span: Range<usize>,
-        on_delete: bool,
-        slot: &mut usize,
-    ) -> Source {
+    fn source(&mut self, spec: &ValueSpec, on_delete: bool, slot: &mut usize) -> Source {
         let mut read = |name: &Name, old: bool| {
-            if old || on_delete {
-                self.compared(name, span.clone())
-            } else {
-                self.column(name, span.clone())
-            }
+            if old || on_delete { self.compared(name) } else { self.column(name) }
         };
         match spec {
             ValueSpec::Column { column, old } => {
@@ -337,11 +344,7 @@ impl<'a> Compiler<'a> {
             }
             ValueSpec::Path { column, path, list, old } => {
                 let position = read(column, *old);
-                if !matches!(self.kind(position), JsonKind::Json | JsonKind::Jsonb) {
-                    self.error(column, span, |column, table| {
-                        format!("column {column:?} of {table} is not json or jsonb, so it has no path")
-                    }, None);
-                }
+                self.is_json(column, position);
                 Source::Path { position, old: *old, path: Box::new(path.clone()), list: *list }
             }
             ValueSpec::Lookup { names, key, old } => {
@@ -358,9 +361,7 @@ impl<'a> Compiler<'a> {
             ValueSpec::Changed(columns) => Source::Changed {
                 columns: columns
                     .iter()
-                    .map(|column| {
-                        (self.compared(column, span.clone()), json_string(column.get_ref()))
-                    })
+                    .map(|column| (self.compared(column), json_string(column.get_ref())))
                     .collect(),
             },
             ValueSpec::Constant(value) => Source::Constant(value.clone()),
@@ -372,27 +373,23 @@ impl<'a> Compiler<'a> {
         specs: &BTreeMap<Name, ConditionSpec>,
         on_delete: bool,
     ) -> Vec<Condition> {
-        let bytes =
-            |texts: Vec<String>| texts.into_iter().map(String::into_bytes).collect::<Vec<_>>();
+        let bytes = |scalars: &OneOrMore<Scalar>| -> Vec<Vec<u8>> {
+            scalars.0.iter().map(|scalar| scalar.text().into_bytes()).collect()
+        };
         let mut conditions = Vec::new();
         for (column, spec) in specs {
             let ConditionSpec { is, not, r#in, becomes, leaves, was, changes, null } = spec;
             let reads_old =
                 becomes.is_some() || leaves.is_some() || was.is_some() || changes.is_some();
-            let position = if reads_old || on_delete {
-                self.compared(column, 0..0)
-            } else {
-                self.column(column, 0..0)
-            };
+            let position =
+                if reads_old || on_delete { self.compared(column) } else { self.column(column) };
             let tests = [
-                is.as_ref().map(|scalar| Test::In(bytes(vec![scalar.text()]))),
-                r#in.as_ref().map(|list| {
-                    Test::In(bytes(list.iter().map(super::value::Scalar::text).collect()))
-                }),
+                is.as_ref().map(|scalar| Test::In(vec![scalar.text().into_bytes()])),
+                r#in.as_ref().map(|scalars| Test::In(bytes(scalars))),
                 not.as_ref().map(|scalar| Test::Not(scalar.text().into_bytes())),
-                becomes.as_ref().map(|scalars| Test::Becomes(bytes(scalars.texts()))),
-                leaves.as_ref().map(|scalars| Test::Leaves(bytes(scalars.texts()))),
-                was.as_ref().map(|scalars| Test::Was(bytes(scalars.texts()))),
+                becomes.as_ref().map(|scalars| Test::Becomes(bytes(scalars))),
+                leaves.as_ref().map(|scalars| Test::Leaves(bytes(scalars))),
+                was.as_ref().map(|scalars| Test::Was(bytes(scalars))),
                 changes.map(Test::Changes),
                 null.map(Test::Null),
             ];
@@ -402,54 +399,72 @@ impl<'a> Compiler<'a> {
     }
 
     /// Position of a column, or a fault.
-    fn column(&mut self, name: &Name, value: Range<usize>) -> usize {
+    fn column(&mut self, name: &Name) -> usize {
         if let Some(position) = self.relation.position(name.get_ref()) {
             return position;
         }
-        let known = self.relation.columns.iter().map(|column| column.name.as_str());
-        let hint = did_you_mean(name.get_ref(), known).unwrap_or_else(|| {
-            "A column that exists but is not published is added by `portal-audit sql source`."
-                .into()
-        });
-        self.error(
-            name,
-            value,
-            |column, table| format!("{table} publishes no column {column:?}"),
-            Some(hint),
-        );
+        let (table, column) = (self.relation.qualified_name(), name.get_ref());
+        let unpublished = self.unpublished.unwrap_or_default();
+        let known: Vec<&str> =
+            self.relation.columns.iter().map(|column| column.name.as_str()).collect();
+        let (message, hint) = if unpublished.contains(column) {
+            let message = format!("column {column:?} of {table} is not published");
+            let hint = "Run what `portal-audit sql source` prints on that database. (A generated column is never in the log.)";
+            (message, Some(hint.to_owned()))
+        } else if self.unpublished.is_some() {
+            let all: Vec<&str> =
+                known.into_iter().chain(unpublished.iter().map(String::as_str)).collect();
+            let hint = meant_or_known(column, "Its columns are", &all);
+            (format!("table {table} has no column {column:?}"), hint)
+        } else {
+            let hint = meant_or_known(column, "Published are", &known);
+            (format!("{table} publishes no column {column:?}"), hint)
+        };
+        self.error(name, message, hint);
         usize::MAX
     }
 
     /// Position of a column whose old value is read: the replica identity must carry it.
-    fn compared(&mut self, name: &Name, value: Range<usize>) -> usize {
-        let position = self.column(name, value.clone());
+    fn compared(&mut self, name: &Name) -> usize {
+        let position = self.column(name);
         if position != usize::MAX && !self.relation.carries_old(position) {
-            let table = self.relation.qualified_name();
+            let (table, column) = (self.relation.qualified_name(), name.get_ref());
+            // No bare ALTER TABLE … REPLICA IDENTITY FULL here: beside a column list it makes every update of the portal fail.
             self.error(
                 name,
-                value,
-                |column, table| format!("the replica identity of {table} does not carry {column:?}, and this rule reads its old value"),
-                Some(format!("ALTER TABLE {table} REPLICA IDENTITY FULL; or an identity index with this column, where the table holds secrets.")),
+                format!("this rule reads the old value of {column:?}, which the replica identity of {table} does not carry"),
+                Some("Run what `portal-audit sql source` prints on that database: it sets the identity and the publication together.".to_owned()),
             );
         }
         position
     }
 
-    fn kind(&self, position: usize) -> JsonKind {
-        let column = self.relation.columns.get(position);
-        column.map_or(JsonKind::Text, |column| JsonKind::of_type(column.type_oid))
+    fn is_json(&mut self, name: &Name, position: usize) {
+        let is_json = |oid: u32| matches!(JsonKind::of_type(oid), JsonKind::Json | JsonKind::Jsonb);
+        if position == usize::MAX || is_json(self.type_oid(position)) {
+            return;
+        }
+        let columns = self.relation.columns.iter().filter(|column| is_json(column.type_oid));
+        let known: Vec<&str> = columns.map(|column| column.name.as_str()).collect();
+        let (table, column) = (self.relation.qualified_name(), name.get_ref());
+        let hint = meant_or_known(column, "Those are", &known);
+        self.error(
+            name,
+            format!("column {column:?} of {table} is not of type json or jsonb, so it has no path"),
+            Some(hint.unwrap_or_else(|| "The table has no such column. Remove \"path\".".into())),
+        );
     }
 
-    fn error(
-        &mut self,
-        name: &Name,
-        value: Range<usize>,
-        message: impl FnOnce(&str, &str) -> String,
-        hint: Option<String>,
-    ) {
-        let span = if name.span().is_empty() { value } else { name.span() };
-        let message = message(name.get_ref(), &self.relation.qualified_name());
-        self.errors.push(self.mapping.error(span, message, hint));
+    fn type_oid(&self, position: usize) -> u32 {
+        self.relation.columns.get(position).map_or(0, |column| column.type_oid)
+    }
+
+    fn kind(&self, position: usize) -> JsonKind {
+        JsonKind::of_type(self.type_oid(position))
+    }
+
+    fn error(&mut self, name: &Name, message: String, hint: Option<String>) {
+        self.errors.push(self.mapping.error(name.span(), message, hint));
     }
 }
 

@@ -3,10 +3,13 @@
 use super::mapping::ConditionSpec;
 use serde::{
     Deserialize, Deserializer,
-    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{
+        self, IntoDeserializer as _, MapAccess, SeqAccess, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer},
+    },
 };
 use serde_json_path::JsonPath;
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 use toml::Spanned;
 
 /// A word of the mapping with its place in the file.
@@ -17,8 +20,7 @@ const PATH_BYTES_MAX: usize = 256;
 const PATH_BRACKETS_MAX: usize = 16;
 
 /// A constant of a condition.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone)]
 pub enum Scalar {
     Text(String),
     Integer(i64),
@@ -34,6 +36,60 @@ impl Scalar {
             Self::Integer(integer) => integer.to_string(),
             Self::Boolean(boolean) => if *boolean { "t" } else { "f" }.to_owned(),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScalarVisitor;
+        impl Visitor<'_> for ScalarVisitor {
+            type Value = Scalar;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, an integer, true or false")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(text.to_owned()))
+            }
+            fn visit_i64<E: de::Error>(self, integer: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Integer(integer))
+            }
+            fn visit_bool<E: de::Error>(self, boolean: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Boolean(boolean))
+            }
+        }
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+/// One value or a list of them.
+///
+/// # Why
+/// By hand, because an untagged enum forgets what did not fit: the admin would read "data did not match any variant" and no word of what may stand there.
+#[derive(Debug, Clone)]
+pub struct OneOrMore<T>(pub Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMoreVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMoreVisitor<T> {
+            type Value = Vec<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one value or a list of them")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Vec<T>, E> {
+                Ok(vec![T::deserialize(text.into_deserializer())?])
+            }
+            fn visit_i64<E: de::Error>(self, integer: i64) -> Result<Vec<T>, E> {
+                Ok(vec![T::deserialize(integer.into_deserializer())?])
+            }
+            fn visit_bool<E: de::Error>(self, boolean: bool) -> Result<Vec<T>, E> {
+                Ok(vec![T::deserialize(boolean.into_deserializer())?])
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Vec<T>, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list))
+            }
+        }
+        deserializer.deserialize_any(OneOrMoreVisitor(PhantomData)).map(Self)
     }
 }
 
@@ -74,7 +130,7 @@ struct ValueTable {
     column: Option<Name>,
     label: Option<Name>,
     labels: Option<Name>,
-    path: Option<Name>,
+    path: Option<Path>,
     #[serde(default)]
     list: bool,
     #[serde(default)]
@@ -95,129 +151,161 @@ enum KeySpec {
     Many(BTreeMap<Name, Name>),
 }
 
-impl<'de> Deserialize<'de> for KeySpec {
+/// A text or a table, whichever stands there.
+enum TextOr<T> {
+    Text(String),
+    Table(T),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct KeyVisitor;
-        impl<'de> Visitor<'de> for KeyVisitor {
-            type Value = KeySpec;
+        struct TextOrVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for TextOrVisitor<T> {
+            type Value = TextOr<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a column, or a table of columns")
+                f.write_str("the name of a column, or a table in braces")
             }
-            fn visit_str<E: de::Error>(self, column: &str) -> Result<KeySpec, E> {
-                Ok(KeySpec::One(Spanned::new(0..0, column.to_owned())))
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<TextOr<T>, E> {
+                Ok(TextOr::Text(text.to_owned()))
             }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KeySpec, A::Error> {
-                BTreeMap::deserialize(MapAccessDeserializer::new(map)).map(KeySpec::Many)
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TextOr<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(TextOr::Table)
             }
         }
-        deserializer.deserialize_any(KeyVisitor)
+        deserializer.deserialize_any(TextOrVisitor(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for KeySpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let key = Spanned::<TextOr<BTreeMap<Name, Name>>>::deserialize(deserializer)?;
+        let span = key.span();
+        Ok(match key.into_inner() {
+            TextOr::Text(column) => Self::One(Spanned::new(span, column)),
+            TextOr::Table(columns) => Self::Many(columns),
+        })
     }
 }
 
 impl<'de> Deserialize<'de> for ValueSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ValueVisitor;
-        impl<'de> Visitor<'de> for ValueVisitor {
-            type Value = ValueSpec;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a column, or a table like { label = \"state\" }")
+        let value = Spanned::<TextOr<ValueTable>>::deserialize(deserializer)?;
+        let span = value.span();
+        match value.into_inner() {
+            TextOr::Text(column) => {
+                Ok(Self::Column { column: Spanned::new(span, column), old: false })
             }
-            fn visit_str<E: de::Error>(self, column: &str) -> Result<ValueSpec, E> {
-                // The place of the whole value, which its owner knows, is the column's place.
-                Ok(ValueSpec::Column { column: Spanned::new(0..0, column.to_owned()), old: false })
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ValueSpec, A::Error> {
-                let table = ValueTable::deserialize(MapAccessDeserializer::new(map))?;
-                table.into_spec().map_err(de::Error::custom)
-            }
+            TextOr::Table(table) => table.into_spec().map_err(de::Error::custom),
         }
-        deserializer.deserialize_any(ValueVisitor)
     }
 }
+
+/// The forms of a value, each with what may stand in it. `column` comes last, because the rows of another table have a column too.
+const FORMS: &[(&str, &[&str])] = &[
+    ("rows", &["rows", "key", "when", "column"]),
+    ("row", &["row", "key", "when", "column"]),
+    ("label", &["label", "labels", "old"]),
+    ("lookup", &["lookup", "key", "old"]),
+    ("changed", &["changed"]),
+    ("value", &["value"]),
+    ("column", &["column", "path", "list", "old"]),
+];
 
 impl ValueTable {
-    /// A value is one of its forms, and says nothing that its form does not know.
+    fn given(&self) -> Vec<&'static str> {
+        let words = [
+            ("column", self.column.is_some()),
+            ("label", self.label.is_some()),
+            ("labels", self.labels.is_some()),
+            ("path", self.path.is_some()),
+            ("list", self.list),
+            ("old", self.old),
+            ("lookup", self.lookup.is_some()),
+            ("key", self.key.is_some()),
+            ("rows", self.rows.is_some()),
+            ("row", self.row.is_some()),
+            ("when", !self.when.is_empty()),
+            ("changed", self.changed.is_some()),
+            ("value", self.value.is_some()),
+        ];
+        words.into_iter().filter(|(_, is_given)| *is_given).map(|(word, _)| word).collect()
+    }
+
+    /// A value is one of its forms, and says nothing that its form does not know. The hint of a fault follows in its second line.
     fn into_spec(self) -> Result<ValueSpec, String> {
-        let Self {
-            column,
-            label,
-            labels,
-            path,
-            list,
-            old,
-            lookup,
-            key,
-            rows,
-            row,
-            when,
-            changed,
-            value,
-        } = self;
-        let has_rest =
-            path.is_some() || list || labels.is_some() || key.is_some() || !when.is_empty();
-        match (column, label, lookup, rows, row, changed, value) {
-            (Some(column), None, None, None, None, None, None) if !has_rest => {
-                Ok(ValueSpec::Column { column, old })
-            }
-            (Some(column), None, None, None, None, None, None)
-                if labels.is_none() && key.is_none() && when.is_empty() =>
-            {
-                let text = path.ok_or("\"list\" needs a \"path\"")?;
-                Ok(ValueSpec::Path { column, path: parse_path(text.get_ref())?, list, old })
-            }
-            (None, Some(column), None, None, None, None, None)
-                if path.is_none() && !list && key.is_none() && when.is_empty() =>
-            {
-                Ok(ValueSpec::Label { column, labels, old })
-            }
-            (None, None, Some(names), None, None, None, None)
-                if path.is_none() && !list && labels.is_none() && when.is_empty() =>
-            {
-                match key {
-                    Some(KeySpec::One(key)) => Ok(ValueSpec::Lookup { names, key, old }),
-                    _ => Err("\"lookup\" needs \"key\", a column of this row".into()),
-                }
-            }
-            (Some(column), None, None, rows, row, None, None)
-                if path.is_none() && !list && labels.is_none() && !old =>
-            {
-                let Some(KeySpec::Many(key)) = key else {
-                    return Err("\"rows\" and \"row\" need \"key\", a table like { project = \"name\" }: its column = this row's column".into());
-                };
-                match (rows, row) {
-                    (Some(table), None) => {
-                        Ok(ValueSpec::Rows(RowsSpec { table, key, when, column }))
-                    }
-                    (None, Some(table)) => {
-                        Ok(ValueSpec::Row(RowsSpec { table, key, when, column }))
-                    }
-                    _ => Err(AMBIGUOUS.into()),
-                }
-            }
-            (None, None, None, None, None, Some(changed), None) if !has_rest && !old => {
-                Ok(ValueSpec::Changed(changed))
-            }
-            (None, None, None, None, None, None, Some(value)) if !has_rest && !old => {
-                Ok(ValueSpec::Constant(value))
-            }
-            _ => Err(AMBIGUOUS.into()),
+        let given = self.given();
+        let form = FORMS.iter().find(|(form, _)| given.contains(form));
+        let Some((form, words)) = form else {
+            let forms: Vec<String> =
+                FORMS.iter().map(|(_, words)| format!("{{ {} }}", words.join(", "))).collect();
+            return Err(format!(
+                "the value does not say what it is\nIt is one of {}.",
+                forms.join(", ")
+            ));
+        };
+        if let Some(stranger) = given.iter().find(|word| !words.contains(word)) {
+            return Err(format!(
+                "{stranger:?} cannot stand beside {form:?} in one value\nBeside {form:?} may stand: {}.",
+                words.iter().filter(|word| *word != form).copied().collect::<Vec<_>>().join(", ")
+            )
+            .replace("stand: .", "stand nothing else."));
+        }
+        let Self { column, label, labels, path, list, old, lookup, key, rows, row, when, .. } =
+            self;
+        if let (Some(table), is_list) = (rows.as_ref().or(row.as_ref()).cloned(), rows.is_some()) {
+            let (Some(KeySpec::Many(key)), Some(column)) = (key, column) else {
+                return Err(format!(
+                    "{form:?} needs \"key\", a table, and \"column\"\nWrite key = {{ its_column = \"column of this row\" }} and the column that is taken of those rows."
+                ));
+            };
+            let rows = RowsSpec { table, key, when, column };
+            return Ok(if is_list { ValueSpec::Rows(rows) } else { ValueSpec::Row(rows) });
+        }
+        match (column, label, lookup, self.changed, self.value) {
+            (_, Some(column), ..) => Ok(ValueSpec::Label { column, labels, old }),
+            (_, _, Some(names), ..) => match key {
+                Some(KeySpec::One(key)) => Ok(ValueSpec::Lookup { names, key, old }),
+                _ => Err("\"lookup\" needs \"key\"\nWrite key = \"the column of this row that holds the key\".".into()),
+            },
+            (.., Some(changed), _) => Ok(ValueSpec::Changed(changed)),
+            (.., Some(value)) => Ok(ValueSpec::Constant(value)),
+            (Some(column), ..) => match path {
+                Some(Path(path)) => Ok(ValueSpec::Path { column, path, list, old }),
+                None if list => Err("\"list\" needs \"path\"\nIt says that all that the path finds is taken, as a list.".into()),
+                None => Ok(ValueSpec::Column { column, old }),
+            },
+            _ => Err("the value does not say what it is".into()),
         }
     }
 }
 
-const AMBIGUOUS: &str = "a value is one of: \"column\", { column, old }, { label, labels, old }, { column, path, list, old }, { lookup, key, old }, { rows, key, when, column }, { row, key, when, column }, { changed }, { value }";
+/// A JSONPath, parsed where it stands so that a fault has its place.
+struct Path(JsonPath);
+
+impl<'de> Deserialize<'de> for Path {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_path(&text).map(Self).map_err(de::Error::custom)
+    }
+}
 
 fn parse_path(text: &str) -> Result<JsonPath, String> {
     let brackets = text.bytes().filter(|byte| matches!(byte, b'(' | b'[')).count();
     if text.len() > PATH_BYTES_MAX || brackets > PATH_BRACKETS_MAX {
         return Err(format!(
-            "a path has at most {PATH_BYTES_MAX} bytes and {PATH_BRACKETS_MAX} brackets"
+            "the path is too long\nA path has at most {PATH_BYTES_MAX} bytes and {PATH_BRACKETS_MAX} brackets."
         ));
     }
-    if text.matches("..").count() > 1 {
-        return Err("a path has at most one \"..\"".into());
+    if let Some((at, _)) = text.match_indices("..").nth(1) {
+        let character = text.get(..at).unwrap_or_default().chars().count() + 1;
+        return Err(format!(
+            "the path has a second \"..\" at its character {character}\nA path has at most one, because each multiplies what is searched."
+        ));
     }
     JsonPath::parse(text).map_err(|error| {
-        format!("not a JSONPath (RFC 9535), at its character {}: {error}", error.position() + 1)
+        format!(
+            "not a JSONPath: it goes wrong at its character {}\nWrite it like $.address.city or $[0].message (RFC 9535).",
+            error.position() + 1
+        )
     })
 }

@@ -12,7 +12,9 @@
 mod changes;
 mod demo;
 mod large;
+mod mapping;
 mod names;
+mod ops;
 mod oracle;
 mod restart;
 mod slot;

@@ -42,10 +42,11 @@ pub fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(|| {
         Cluster::start(
             &installation(),
-            // Each test leaves its slot behind, and a slot its place.
+            // Every test leaves its slot behind, and all of them share this server.
             &[
                 ("max_connections", "200"),
                 ("max_replication_slots", "200"),
+                ("max_wal_senders", "100"),
                 ("logical_decoding_work_mem", "64kB"),
             ],
         )

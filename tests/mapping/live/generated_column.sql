@@ -1,0 +1,1 @@
+ALTER TABLE portal.users ADD shout TEXT GENERATED ALWAYS AS (upper(username)) STORED;

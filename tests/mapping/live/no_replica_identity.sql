@@ -1,0 +1,2 @@
+CREATE TABLE portal.notes (name TEXT);
+ALTER PUBLICATION portal_audit ADD TABLE portal.notes;

@@ -1,0 +1,1 @@
+ALTER PUBLICATION portal_audit SET TABLE portal.users WHERE (username <> 'admin');

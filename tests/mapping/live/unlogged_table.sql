@@ -1,0 +1,1 @@
+CREATE UNLOGGED TABLE portal.drafts (name TEXT PRIMARY KEY);

@@ -1,0 +1,2 @@
+ALTER TABLE portal.users REPLICA IDENTITY DEFAULT;
+ALTER PUBLICATION portal_audit SET TABLE portal.users (username, state);

@@ -1,0 +1,1 @@
+CREATE VIEW portal.active_users AS SELECT * FROM portal.users WHERE state = 'Active';
