@@ -293,7 +293,7 @@ async fn load_tables(
                 a.attname::text, a.atttypid,
                 c.relreplident = 'f' OR coalesce(a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), false),
                 coalesce(a.attnum = ANY ((k.indkey::int2[])[0:k.indnkeyatts - 1]), false),
-                p.tablename IS NOT NULL, {filtered}, {listed} AND a.attgenerated = '', a.attgenerated <> '',
+                p.tablename IS NOT NULL, {filtered}, {listed} AND ({generated}), a.attgenerated <> '',
                 (SELECT string_agg(l.oid::regclass::text, ', ') FROM pg_class l
                   WHERE c.relkind = 'p' AND l.relreplident <> c.relreplident AND l.oid IN (SELECT relid FROM pg_partition_tree(c.oid)))
            FROM pg_class c
@@ -303,7 +303,7 @@ async fn load_tables(
            LEFT JOIN pg_index i ON i.indrelid = c.oid
                 AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
            LEFT JOIN pg_publication_tables p ON p.pubname = $1 AND p.schemaname = n.nspname AND p.tablename = c.relname
-          WHERE n.nspname || '.' || c.relname = ANY ($2) AND ({generated})
+          WHERE n.nspname || '.' || c.relname = ANY ($2)
           ORDER BY c.oid, a.attnum"
     );
     let tables = mapping.tables();
