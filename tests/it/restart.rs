@@ -173,11 +173,14 @@ async fn stopped_and_started_goes_on_where_it_was() {
         portal.act(&user(name)).await;
         sidecar.stop().await;
         // Confirmed before it ended: a source that shuts down need not wait for us.
-        let confirmed = "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE database = 'stop_start'";
-        let confirmed: String = value(&portal.source, confirmed).await;
         let end: String =
             value(&portal.audit, "SELECT end_lsn::text FROM portal_audit.progress").await;
-        assert_eq!(confirmed, end);
+        let confirmed = format!(
+            "SELECT confirmed_flush_lsn = '{end}' FROM pg_replication_slots WHERE database = 'stop_start'"
+        );
+        // The walsender reads our last word after we have gone.
+        wait_for("the confirmation", async || value::<bool>(&portal.source, &confirmed).await)
+            .await;
         run(&portal.source, &user(&format!("{name}_while_away"))).await;
     }
     let sidecar = portal.start().await;
