@@ -374,7 +374,7 @@ impl Writer {
             let operation = Operation::name(*operation);
             let changes = i64::try_from(*changes).unwrap_or(i64::MAX);
             let parameters: [&(dyn ToSql + Sync); 4] =
-                [&self.source, relation, &operation, &changes];
+                [&self.source, &&**relation, &operation, &changes];
             let query = self.session.client.execute(QUERY, &parameters);
             answered(self.timeout, "count unmapped changes", query).await?;
         }

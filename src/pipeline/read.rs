@@ -193,7 +193,8 @@ impl Reader {
 
     /// Gives the write task the batch with its end, and the last keepalive's.
     async fn hand_over(&mut self, permit: OwnedSemaphorePermit) -> Result<(), Fault> {
-        let mark = self.mark.take().filter(|_| !self.assembler.is_inside());
+        // It came between transactions, so it holds even if one has begun since.
+        let mark = self.mark.take();
         let end = match (self.end.take(), mark) {
             (end, None) => end,
             (None, Some(mark)) => Some(End {

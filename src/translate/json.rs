@@ -11,7 +11,9 @@ use crate::{
     tuple::{Row, Value},
 };
 use serde_json_path::JsonPath;
-use std::borrow::Cow;
+
+/// A label of ASCII up to this length is put in lower case without an allocation.
+const LABEL_BYTES_INLINE: usize = 64;
 
 /// All that a value may be made of.
 #[derive(Debug)]
@@ -36,7 +38,9 @@ impl<'a> Scope<'a> {
                 Value::Null | Value::Absent => None,
             },
             Source::Label { position, old, labels } => match self.value(*position, *old) {
-                Value::Text(value) => Some(push_text(out, &label(value, labels), limit)),
+                Value::Text(value) => {
+                    Some(push_label(value, labels, out, |out, label| push_text(out, label, limit)))
+                }
                 Value::Null | Value::Absent => None,
             },
             Source::Path { position, old, path, .. } => {
@@ -93,7 +97,9 @@ impl<'a> Scope<'a> {
                 Value::Null | Value::Absent => None,
             },
             Source::Label { position, old, labels } => match self.value(*position, *old) {
-                Value::Text(value) => Some(push_json_string(out, &label(value, labels), limit)),
+                Value::Text(value) => Some(push_label(value, labels, out, |out, label| {
+                    push_json_string(out, label, limit)
+                })),
                 Value::Null | Value::Absent => None,
             },
             Source::Path { position, old, path, list } => match self.value(*position, *old) {
@@ -117,7 +123,16 @@ impl<'a> Scope<'a> {
                 out.push(']');
                 Some(Flags::default())
             }
-            Source::Lookup { .. } | Source::Rows { list: false, .. } | Source::Constant(_) => {
+            Source::Constant(value) => Some(push_json_string(out, value.as_bytes(), limit)),
+            Source::Lookup { names, position, old } => {
+                let Value::Text(value) = self.value(*position, *old) else { return None };
+                let key = key_text(value);
+                let name = self.names.get(*names, &key);
+                let mut flags = push_json_string(out, name.map_or(value, str::as_bytes), limit);
+                flags.unresolved |= name.is_none();
+                Some(flags)
+            }
+            Source::Rows { list: false, .. } => {
                 let mut text = String::new();
                 let mut flags = self.push_text(source, &mut text, usize::MAX)?;
                 flags |= push_json_string(out, text.as_bytes(), limit);
@@ -142,14 +157,26 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// A code's label by its table, else the text itself in lower case.
-fn label<'a>(value: &'a [u8], labels: &'a [(String, String)]) -> Cow<'a, [u8]> {
-    if let Some((_, label)) = labels.iter().find(|(code, _)| code.as_bytes() == value) {
-        return label.as_bytes().into();
+/// Appends, by `push`, a code's label by its table, else the text itself in lower case.
+fn push_label(
+    value: &[u8],
+    labels: &[(String, String)],
+    out: &mut String,
+    push: impl FnOnce(&mut String, &[u8]) -> Flags,
+) -> Flags {
+    let label = labels.iter().find(|(code, _)| code.as_bytes() == value);
+    if let Some((_, label)) = label {
+        return push(out, label.as_bytes());
+    }
+    let mut short = [0; LABEL_BYTES_INLINE];
+    if let (true, Some(short)) = (value.is_ascii(), short.get_mut(..value.len())) {
+        short.copy_from_slice(value);
+        short.make_ascii_lowercase();
+        return push(out, short);
     }
     match std::str::from_utf8(value) {
-        Ok(text) => text.to_lowercase().into_bytes().into(),
-        Err(_) => value.into(),
+        Ok(text) => push(out, text.to_lowercase().as_bytes()),
+        Err(_) => push(out, value),
     }
 }
 

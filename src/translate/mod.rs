@@ -67,7 +67,7 @@ pub struct Batch {
     pub events: Events,
     pub names: Vec<NameRow>,
     /// Changes without an event, by table and operation.
-    pub unmapped: HashMap<(String, Operation), u64>,
+    pub unmapped: HashMap<(Arc<str>, Operation), u64>,
     pub transactions: u64,
     pub changes: u64,
 }
@@ -84,6 +84,8 @@ impl Batch {
 #[derive(Debug)]
 pub struct Table {
     pub relation: Relation,
+    /// The relation's qualified name.
+    name: Arc<str>,
     pub rules: Vec<Rule>,
     feeds: Vec<NameFeed>,
     collected: Vec<Collected>,
@@ -106,7 +108,8 @@ impl Table {
             .iter()
             .flat_map(Rule::sources)
             .any(|source| matches!(source, Source::Lookup { .. }));
-        Ok(Self { relation, rules, feeds, collected, has_lookups })
+        let name = relation.qualified_name().into();
+        Ok(Self { relation, name, rules, feeds, collected, has_lookups })
     }
 
     /// Whether the mapping uses the table at all.
@@ -172,6 +175,8 @@ pub struct Translator {
     names: Names,
     limits: Limits,
     spans: RowSpans,
+    /// Memory of the last [`Translation::audit`].
+    audit: String,
 }
 
 impl Translator {
@@ -189,6 +194,7 @@ impl Translator {
             names,
             limits,
             spans: RowSpans::default(),
+            audit: String::new(),
         }
     }
 
@@ -206,7 +212,8 @@ impl Translator {
         if self.collects || transaction.has_logical_messages {
             self.gather(transaction, &mut gathered)?;
         }
-        let mut audit = String::new();
+        let mut audit = std::mem::take(&mut self.audit);
+        audit.clear();
         emit::push_audit(&mut audit, &self.source, transaction.commit_lsn, Some(transaction.xid));
         let last = ChangeKey { wal_start: Lsn::ZERO, relation: 0, index: 0 };
         Ok(Translation { cursor: Cursor::default(), gathered, last, events: 0, audit })
@@ -218,9 +225,10 @@ impl Translator {
         gathered: &mut Gathered,
     ) -> Result<(), TranslateError> {
         // Relations that change inside the transaction must not change yet for the second reading.
-        let mut tables = self.tables.clone();
+        let mut changed: Option<Tables> = None;
         let mut cursor = Cursor::default();
         loop {
+            let tables = changed.as_ref().unwrap_or(&self.tables);
             let wanted = |oid| tables.get(oid).is_none_or(|table| !table.collected.is_empty());
             let message = transaction.next_wanted(&mut cursor, wanted);
             let Some(message) = message.map_err(|source| unreadable(transaction, source))? else {
@@ -228,7 +236,8 @@ impl Translator {
             };
             match message {
                 Message::Relation(message) => {
-                    tables.put(self.compile(&message, transaction.commit_lsn)?);
+                    let table = self.compile(&message, transaction.commit_lsn)?;
+                    changed.get_or_insert_with(|| self.tables.clone()).put(table);
                 }
                 Message::LogicalMessage { transactional: true, prefix, content, .. } => {
                     gathered.add_message(prefix, content);
@@ -272,6 +281,7 @@ impl Translator {
             let Some((wal_start, message)) =
                 message.map_err(|source| unreadable(transaction, source))?
             else {
+                self.audit = std::mem::take(audit);
                 return Ok(Step::Done);
             };
             let mut place = Place { transaction, gathered, last, events, audit, wal_start };
@@ -321,8 +331,8 @@ impl Translator {
                 self.emit(rule, row, place, batch);
             }
             if !taken && !row.is_no_op() && (!table.rules.is_empty() || !table.is_used()) {
-                let name = table.relation.qualified_name();
-                *batch.unmapped.entry((name, operation)).or_default() += 1;
+                let key = (Arc::clone(&table.name), operation);
+                *batch.unmapped.entry(key).or_default() += 1;
             }
         }
         self.spans = spans;

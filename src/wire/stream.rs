@@ -6,12 +6,16 @@ use super::{
     unknown_message,
 };
 use crate::{lsn::Lsn, timestamp::Timestamp};
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf as _, BufMut, BytesMut};
 use postgres_protocol::message::{backend, frontend};
-use std::{io, time::Duration};
+use std::{
+    io::{self, Read as _, Write as _},
+    net, os,
+    time::Duration,
+};
 use tokio::{
-    io::AsyncWriteExt,
-    net::{tcp, unix},
+    io::Interest,
+    net::{TcpStream, UnixStream},
     time,
 };
 
@@ -20,36 +24,90 @@ use tokio::{
 const BUFFER_BYTES_KEPT: usize = 256 << 10;
 
 /// How long bytes may gather while we are behind: until the next tick of tokio's timer, which with
-/// the rounding of `epoll_wait` is 1 to 1.2 ms. Asked for 500 µs it takes 2 ms, in which the receive
-/// buffer runs full, and draining takes longer than without any wait. See [`FrameReader::fill`].
+/// the rounding of `epoll_wait` is 1 to 1.2 ms. See [`FrameReader::fill`].
 const GATHERING_TIME: Duration = Duration::from_micros(1);
 
+/// A socket that never blocks, and that the runtime does not know.
 #[derive(Debug)]
-enum ReadHalf {
-    Tcp(tcp::OwnedReadHalf),
-    Unix(unix::OwnedReadHalf),
+enum Socket {
+    Tcp(net::TcpStream),
+    Unix(os::unix::net::UnixStream),
 }
 
-#[derive(Debug)]
-enum WriteHalf {
-    Tcp(tcp::OwnedWriteHalf),
-    Unix(unix::OwnedWriteHalf),
+impl Socket {
+    fn new(stream: Stream) -> io::Result<Self> {
+        match stream {
+            Stream::Tcp(stream) => stream.into_std().map(Self::Tcp),
+            Stream::Unix(stream) => stream.into_std().map(Self::Unix),
+        }
+    }
+
+    fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
+            Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+        }
+    }
+
+    fn read(&self, room: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*stream).read(room),
+            Self::Unix(stream) => (&*stream).read(room),
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => (&*stream).write(bytes),
+            Self::Unix(stream) => (&*stream).write(bytes),
+        }
+    }
+
+    /// Has the runtime watch the socket until what this gives is dropped.
+    fn watch(&self) -> io::Result<Watch> {
+        match self {
+            Self::Tcp(stream) => stream.try_clone().and_then(TcpStream::from_std).map(Watch::Tcp),
+            Self::Unix(stream) => {
+                stream.try_clone().and_then(UnixStream::from_std).map(Watch::Unix)
+            }
+        }
+    }
 }
 
-pub(super) fn split(connection: Connection, during: String) -> (FrameReader, StatusWriter) {
-    let (read, write) = match connection.stream {
-        Stream::Tcp(stream) => {
-            let (read, write) = stream.into_split();
-            (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+/// The runtime's own handle of a [`Socket`], which wakes us when bytes or room come.
+#[derive(Debug)]
+enum Watch {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Watch {
+    async fn ready(&self, interest: Interest) -> io::Result<()> {
+        let ready = match self {
+            Self::Tcp(stream) => stream.ready(interest).await,
+            Self::Unix(stream) => stream.ready(interest).await,
+        };
+        ready.map(drop)
+    }
+
+    /// Reads; where there is nothing to read, [`Watch::ready`] waits again.
+    fn try_read(&self, room: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(room),
+            Self::Unix(stream) => stream.try_read(room),
         }
-        Stream::Unix(stream) => {
-            let (read, write) = stream.into_split();
-            (ReadHalf::Unix(read), WriteHalf::Unix(write))
-        }
-    };
+    }
+}
+
+pub(super) fn split(
+    connection: Connection,
+    during: String,
+) -> io::Result<(FrameReader, StatusWriter)> {
+    let socket = Socket::new(connection.stream)?;
+    let writer = StatusWriter { socket: socket.try_clone()?, unsent: BytesMut::new() };
     let buffer = FrameBuffer::starting_with(&connection.buffer);
-    let reader = FrameReader { half: read, buffer, during, gather: false, reads: 0 };
-    (reader, StatusWriter { half: write, unsent: BytesMut::new() })
+    let reader = FrameReader { socket, watch: None, buffer, during, reads: 0 };
+    Ok((reader, writer))
 }
 
 /// Bytes that were read, from `start` to `end`; what lies beyond is room.
@@ -119,12 +177,12 @@ impl FrameBuffer {
 /// calling [`fill`](Self::fill).
 #[derive(Debug)]
 pub struct FrameReader {
-    half: ReadHalf,
+    socket: Socket,
+    /// `None`: the runtime does not know the socket, so bytes that come in wake nobody.
+    watch: Option<Watch>,
     buffer: FrameBuffer,
     /// Names the slot in an error of the server.
     during: String,
-    /// The last read emptied the socket: the next may wait until more has gathered.
-    gather: bool,
     reads: u64,
 }
 
@@ -144,40 +202,44 @@ impl FrameReader {
     /// The walsender sends each message by itself. A reader that takes the first byte at once is
     /// woken for each, and the waking costs the walsender, so the source, two thirds of its time.
     /// While we are `behind`, a read that emptied the socket is therefore followed by a short wait
-    /// in which bytes gather. The wait must end before the receive buffer is full, or the walsender
-    /// blocks and all is lost; a unix socket's is so small that there we never wait. Not `behind`,
-    /// the first byte is taken at once.
-    ///
-    /// On some runs the kernel narrows the TCP window anyway, and the drain then costs as much as
-    /// without the wait, whatever its length from 0.1 to 1 ms and with 128 KiB to 1 MiB of buffer.
+    /// in which bytes gather, and in which the runtime must not watch the socket: `epoll` would
+    /// wake one of its threads for each message all the same. Not `behind`, the first byte is taken
+    /// at once.
     ///
     /// # Errors
     /// [`WireError::Ended`] when the server closed the socket, [`WireError::Io`].
     pub async fn fill(&mut self, behind: bool) -> Result<(), WireError> {
-        if behind && self.gather {
-            time::sleep(GATHERING_TIME).await;
-            self.gather = false;
+        let failed = |source| WireError::Io { during: "reading the stream", source };
+        let mut may_gather = behind;
+        if behind {
+            self.watch = None;
         }
         loop {
-            let ready = match &self.half {
-                ReadHalf::Tcp(half) => half.readable().await,
-                ReadHalf::Unix(half) => half.readable().await,
-            };
             let room = self.buffer.room()?;
-            let read = ready.and_then(|()| match &self.half {
-                ReadHalf::Tcp(half) => half.try_read(room),
-                ReadHalf::Unix(half) => half.try_read(room),
-            });
+            let read = match &self.watch {
+                None => self.socket.read(room),
+                Some(watch) => {
+                    watch.ready(Interest::READABLE).await.and_then(|()| watch.try_read(room))
+                }
+            };
             match read {
                 Ok(0) => return Err(WireError::Ended),
                 Ok(read) => {
-                    self.gather = read < room.len() && matches!(self.half, ReadHalf::Tcp(_));
                     self.buffer.end += read;
                     self.reads += 1;
                     return Ok(());
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(source) => return Err(WireError::Io { during: "reading the stream", source }),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && may_gather => {
+                    time::sleep(GATHERING_TIME).await;
+                    may_gather = false;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.watch.is_none() {
+                        self.watch = Some(self.socket.watch().map_err(failed)?);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(failed(source)),
             }
         }
     }
@@ -192,7 +254,7 @@ impl FrameReader {
 /// Tells the walsender what is written. Needs no reading, so that it works whatever the reader does.
 #[derive(Debug)]
 pub struct StatusWriter {
-    half: WriteHalf,
+    socket: Socket,
     /// Kept here and not in a future, so that a send cut short is finished by the next.
     unsent: BytesMut,
 }
@@ -224,11 +286,20 @@ impl StatusWriter {
     }
 
     async fn flush(&mut self) -> Result<(), WireError> {
-        let sent = match &mut self.half {
-            WriteHalf::Tcp(half) => half.write_all_buf(&mut self.unsent).await,
-            WriteHalf::Unix(half) => half.write_all_buf(&mut self.unsent).await,
-        };
-        sent.map_err(|source| WireError::Io { during: "sending the status", source })
+        let failed = |source| WireError::Io { during: "sending the status", source };
+        while !self.unsent.is_empty() {
+            match self.socket.write(&self.unsent) {
+                Ok(0) => return Err(failed(io::ErrorKind::WriteZero.into())),
+                Ok(sent) => self.unsent.advance(sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let watch = self.socket.watch().map_err(failed)?;
+                    watch.ready(Interest::WRITABLE).await.map_err(failed)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(failed(source)),
+            }
+        }
+        Ok(())
     }
 }
 

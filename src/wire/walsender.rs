@@ -149,7 +149,8 @@ impl Connection {
         self.send(|out| frontend::query(&command, out)).await?;
         let message = self.receive().await?;
         match message.tag {
-            COPY_BOTH_RESPONSE_TAG => Ok(split(self, format!("reading slot {slot}"))),
+            COPY_BOTH_RESPONSE_TAG => split(self, format!("reading slot {slot}"))
+                .map_err(|source| WireError::Io { during: "taking over the socket", source }),
             ERROR_RESPONSE_TAG => Err(server_error(format!("starting slot {slot}"), &message.body)),
             tag => Err(unknown_message(tag)),
         }
