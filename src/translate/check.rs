@@ -36,7 +36,7 @@ const DENIED_WORDS: &[&str] = &[
 const DENIED_PAIRS: &[(&str, &str)] =
     &[("api", "key"), ("key", "material"), ("private", "key"), ("recovery", "code")];
 
-/// The same as a regular expression of PostgreSQL, for a name of which [`in_words`] was made; `sql/source.sql` asks the portal's catalog with it.
+/// The same as a regular expression of PostgreSQL, for a name of which `in_words` was made; `sql/source.sql` asks the portal's catalog with it.
 #[must_use]
 pub fn denied_pattern() -> String {
     let pairs = DENIED_PAIRS.iter().map(|(one, two)| format!("{one}[^a-z0-9]{two}"));
