@@ -87,17 +87,29 @@ pub fn settings_text(cluster: &Cluster) -> String {
 /// # Errors
 /// The server refuses something.
 pub async fn create(cluster: &Cluster, with_history: bool) -> Result<Settings, SampleError> {
-    let owner = open(cluster, "postgres", OWNER).await?;
-    script(&owner, "create the portal database", "CREATE DATABASE portal").await?;
-    script(&owner, "create the audit database", "CREATE DATABASE \"portal-audit\"").await?;
     let settings = Settings::parse(Path::new("portal-audit.toml"), &settings_text(cluster));
     let settings = settings.map_err(SampleError::Settings)?;
+    // Side by side: a newcomer waits for the first event.
+    tokio::try_join!(create_audit(cluster), create_portal(cluster, &settings, with_history))?;
+    Ok(settings)
+}
 
+async fn create_audit(cluster: &Cluster) -> Result<(), SampleError> {
+    let owner = open(cluster, "postgres", OWNER).await?;
+    script(&owner, "create the audit database", "CREATE DATABASE \"portal-audit\"").await?;
     let audit = open(cluster, AUDIT_DATABASE, OWNER).await?;
     script(&audit, "set up the audit database", sql::audit()).await?;
     let role = format!("CREATE ROLE {AUDIT_ROLE} LOGIN; GRANT portal_audit_writer TO {AUDIT_ROLE}");
-    script(&audit, "create the sidecar's role", &role).await?;
+    script(&audit, "create the sidecar's role", &role).await
+}
 
+async fn create_portal(
+    cluster: &Cluster,
+    settings: &Settings,
+    with_history: bool,
+) -> Result<(), SampleError> {
+    let owner = open(cluster, "postgres", OWNER).await?;
+    script(&owner, "create the portal database", "CREATE DATABASE portal").await?;
     let portal = open(cluster, PORTAL_DATABASE, OWNER).await?;
     script(&portal, "create the sample portal", PORTAL_SQL).await?;
     if with_history {
@@ -113,7 +125,7 @@ pub async fn create(cluster: &Cluster, with_history: bool) -> Result<Settings, S
     for source in &settings.sources {
         script(&portal, "set up the source", &sql::source(source)).await?;
     }
-    Ok(settings)
+    Ok(())
 }
 
 /// The steps of the story: what a person does, and the SQL of it.
