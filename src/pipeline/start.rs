@@ -31,8 +31,6 @@ pub(super) async fn start(settings: &Settings, source: &Source) -> Result<Starte
     let audit = connect::connect(&settings.audit, &source.name).await.map_err(Fault::Audit)?;
     write::prepare(&audit, timeout).await.map_err(Fault::Write)?;
     write::store_event_types(&audit, &source.mapping, timeout).await.map_err(Fault::Write)?;
-    let progress = write::load_progress(&audit, &source.name, timeout).await;
-    let progress = progress.map_err(Fault::Write)?;
 
     let session = connect::connect(&source.conninfo, &source.name).await.map_err(Fault::Source)?;
     let catalog = Catalog::load(&session, &source.publication, &source.mapping).await;
@@ -40,6 +38,9 @@ pub(super) async fn start(settings: &Settings, source: &Source) -> Result<Starte
     catalog.check(&source.mapping).map_err(Fault::Catalog)?;
     let slot = catalog::load_slot(&session, catalog.version_num, &source.slot).await;
     let slot = slot.map_err(Fault::Catalog)?;
+    // After the slot: another sidecar may be moving both, and progress moves first.
+    let progress = write::load_progress(&audit, &source.name, timeout).await;
+    let progress = progress.map_err(Fault::Write)?;
 
     // An SQL_ASCII database may hold any bytes: converting them would stop the stream for good, so they come raw.
     let encoding = if catalog.server_encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" };
