@@ -16,7 +16,7 @@ use std::{
 use tokio::{
     io::Interest,
     net::{TcpStream, UnixStream},
-    time,
+    task, time,
 };
 
 /// What one read takes at most, and what the buffer keeps; twice `RECEIVE_BUFFER_BYTES`, since
@@ -201,15 +201,16 @@ impl FrameReader {
     /// # Why
     /// The walsender sends each message by itself. A reader that takes the first byte at once is
     /// woken for each, and the waking costs the walsender, so the source, two thirds of its time.
-    /// While we are `behind`, a read that emptied the socket is therefore followed by a short wait
-    /// in which bytes gather, and in which the runtime must not watch the socket: `epoll` would
-    /// wake one of its threads for each message all the same. Not `behind`, the first byte is taken
-    /// at once.
+    /// While we are `behind`, an empty socket is therefore followed by a short wait in which bytes
+    /// gather, and in which the runtime must not watch it: `epoll` would wake one of its threads
+    /// for each message all the same. Not `behind`, the first byte is taken at once.
     ///
     /// # Errors
     /// [`WireError::Ended`] when the server closed the socket, [`WireError::Io`].
     pub async fn fill(&mut self, behind: bool) -> Result<(), WireError> {
         let failed = |source| WireError::Io { during: "reading the stream", source };
+        // Reading past the runtime, we would never give way to other tasks.
+        task::consume_budget().await;
         let mut may_gather = behind;
         if behind {
             self.watch = None;
