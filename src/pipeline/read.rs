@@ -93,16 +93,18 @@ impl Reader {
                 }
             }
             let quiet = self.handed_at + Duration::from_millis(self.limits.complete_interval_ms);
+            let is_due = self.is_due(quiet);
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return self.finish().await,
-                permit = Arc::clone(&self.idle).acquire_owned(), if self.is_due(quiet) => {
+                permit = Arc::clone(&self.idle).acquire_owned(), if is_due => {
                     self.hand_over(permit.map_err(|_closed| Fault::Task)?).await?;
                 }
                 filled = frames.fill(self.is_behind), if !self.is_full() => {
                     filled.map_err(Fault::Wire)?;
                 }
-                () = sleep_until(quiet), if self.mark.is_some() => {}
+                // What is due waits for the permit; `quiet` may lie in the past then.
+                () = sleep_until(quiet), if self.mark.is_some() && !is_due => {}
             }
         }
     }

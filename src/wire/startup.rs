@@ -22,9 +22,10 @@ pub const RECEIVE_BUFFER_BYTES: u32 = 128 << 10;
 /// The walsender sends each message by itself. Where the window is wide, each goes through the
 /// network stack as a packet of its own, unless the congestion window happens to be narrow: then
 /// the messages gather in the server's send buffer, which costs it a third. Which of the two a
-/// connection fell into was chance. A narrow window always makes them gather. For 1,000,000
-/// transactions of one row the walsender's kernel time was 3.4 to 5.4 s with 4 KiB, 4.9 to 7.3 s
-/// with 8 KiB and 7.1 to 10.4 s with 32 KiB to 4 MiB, in ten runs on two busy cores.
+/// connection fell into was chance; a narrow window always makes them gather. In five runs in turns
+/// on two busy cores 1,000,000 transactions of one row took 10 to 14 s with 4 KiB, 9 to 22 s with
+/// 128 KiB, and `pg_recvlogical` 14 to 19 s; the walsender's kernel time was 3.1 to 4.8 s, 2.9 to
+/// 10.7 s and 3.7 to 7.3 s.
 const LOOPBACK_RECEIVE_BUFFER_BYTES: u32 = 4 << 10;
 
 /// What may come between and says nothing that we need; a notice may quote a row.
