@@ -272,6 +272,7 @@ impl Translator {
         loop {
             if batch.events.len() >= self.limits.batch_events
                 || batch.events.bytes() >= self.limits.batch_bytes
+                || batch.names.len() >= self.limits.batch_events
             {
                 return Ok(Step::Full);
             }
