@@ -47,12 +47,6 @@ impl Spool {
         self.memory.len()
     }
 
-    /// Whether records were moved to a file.
-    #[must_use]
-    pub fn is_spilled(&self) -> bool {
-        self.file.is_some()
-    }
-
     /// Adds a record at the end.
     ///
     /// # Errors

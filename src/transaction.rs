@@ -95,12 +95,6 @@ impl Transaction {
             }
         }
     }
-
-    /// Whether the transaction was too large for memory.
-    #[must_use]
-    pub fn is_spilled(&self) -> bool {
-        self.spool.is_spilled()
-    }
 }
 
 /// A transaction whose commit has not arrived.

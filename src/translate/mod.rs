@@ -72,14 +72,6 @@ pub struct Batch {
     pub changes: u64,
 }
 
-impl Batch {
-    /// Whether there is nothing in it to write.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.transactions == 0 && self.events.is_empty() && self.names.is_empty()
-    }
-}
-
 /// What the mapping says about one relation.
 #[derive(Debug)]
 pub struct Table {
