@@ -148,6 +148,7 @@ BEGIN
     GRANT INSERT, SELECT (event_type, subject) ON public.events TO portal_audit_writer;
     GRANT SELECT, INSERT, UPDATE ON portal_audit.progress, portal_audit.names, portal_audit.event_types,
       portal_audit.unmapped TO portal_audit_writer;
+    GRANT DELETE ON portal_audit.names TO portal_audit_writer;
   END IF;
   IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_reader') THEN
     GRANT USAGE ON SCHEMA portal_audit TO portal_audit_reader;

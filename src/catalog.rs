@@ -5,8 +5,8 @@ use crate::{
     decode::ReplicaIdentity,
     lsn::Lsn,
     translate::{
+        compile::Compiler,
         mapping::{Mapping, MappingError, MappingErrors, meant_or_known},
-        rule::Compiler,
     },
     tuple::{Relation, RelationColumn},
 };

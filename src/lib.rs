@@ -19,7 +19,7 @@
 //! | 5 write | [`mod@write`] | a batch and where it ends | rows of `events`, durable |
 //! | confirm | [`pipeline`] | the written position | a status update |
 //!
-//! Before the first frame [`catalog`] reads what the source is, [`coverage`] decides whether it joins what is written, and [`snapshot`] reads what is older than the slot. [`pipeline`] alone knows all the stages. [`demo`] runs the whole on a throwaway server, which the tests use too.
+//! Before the first frame [`catalog`] reads what the source is, [`continuity`] decides whether it joins what is written, and [`snapshot`] reads what is older than the slot. [`pipeline`] alone knows all the stages. [`demo`] runs the whole on a throwaway server, which the tests use too.
 //!
 //! # Invariants
 //! 1. decode, tuple, transaction, translate and event read no clock, draw no random number and do no IO (but for the spool file of a transaction that memory does not hold): the same bytes always give the same events with the same ids, streamed or not.
@@ -39,7 +39,7 @@ pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod conninfo;
-pub mod coverage;
+pub mod continuity;
 pub mod decode;
 pub mod demo;
 pub mod event;

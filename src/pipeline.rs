@@ -23,7 +23,7 @@ use crate::{
     chain::chain,
     config::{Settings, Source},
     connect::ConnectError,
-    coverage::CoverageError,
+    continuity::ContinuityError,
     lsn::Lsn,
     snapshot::SnapshotError,
     transaction::TransactionError,
@@ -55,7 +55,7 @@ pub enum Fault {
     #[error("the source does not fit")]
     Catalog(#[source] CatalogError),
     #[error("changes may be missing")]
-    Coverage(#[source] CoverageError),
+    Continuity(#[source] ContinuityError),
     #[error("the first snapshot failed")]
     Snapshot(#[source] SnapshotError),
     #[error("the stream cannot be read")]
@@ -97,7 +97,7 @@ impl Fault {
             Self::Write(error) => {
                 is_definite_code(error.sqlstate()) || matches!(error, WriteError::TooLarge)
             }
-            Self::Catalog(_) | Self::Coverage(_) | Self::Translate(_) => true,
+            Self::Catalog(_) | Self::Continuity(_) | Self::Translate(_) => true,
             Self::Transaction(error) => !matches!(error, TransactionError::Spool { .. }),
             Self::Task => false,
         }

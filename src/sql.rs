@@ -2,7 +2,7 @@
 
 use crate::{
     config::Source,
-    translate::{check::denied_pattern, needs::needs},
+    translate::{deny::denied_pattern, needs::needs},
     write::AUDIT_SQL,
 };
 

@@ -345,25 +345,21 @@ impl Writer {
     }
 
     async fn write_names(&self, batch: &Batch) -> Result<(), WriteError> {
-        const QUERY: &str = "INSERT INTO portal_audit.names (source, entity, key, name) SELECT $1, e, k, n FROM unnest($2::text[], $3::text[], $4::text[]) AS u (e, k, n) ON CONFLICT (source, entity, key) DO UPDATE SET name = excluded.name";
+        const QUERY: &str = "WITH given AS (SELECT * FROM unnest($2::text[], $3::text[], $4::text[]) AS u (e, k, n)), forgotten AS (DELETE FROM portal_audit.names USING given WHERE source = $1 AND entity = e AND key = k AND n IS NULL) INSERT INTO portal_audit.names (source, entity, key, name) SELECT $1, e, k, n FROM given WHERE n IS NOT NULL ON CONFLICT (source, entity, key) DO UPDATE SET name = excluded.name";
         if batch.names.is_empty() {
             return Ok(());
         }
         // One statement may not write a row twice: the last name of a key counts.
-        let last: HashMap<(usize, &str), &str> = batch
+        let last: HashMap<(usize, &str), Option<&str>> = batch
             .names
             .iter()
-            .map(|row| ((row.names, row.key.as_str()), row.name.as_str()))
+            .map(|row| ((row.names, row.key.as_str()), row.name.as_deref()))
             .collect();
-        let mut columns: [Vec<&str>; 3] = Default::default();
-        for ((names, key), name) in &last {
-            let entity = self.entities.get(*names).map_or("", String::as_str);
-            for (column, value) in columns.iter_mut().zip([entity, key, name]) {
-                column.push(value);
-            }
-        }
-        let [entities, keys, names] = &columns;
-        let parameters: [&(dyn ToSql + Sync); 4] = [&self.source, entities, keys, names];
+        let entity = |place: usize| self.entities.get(place).map_or("", String::as_str);
+        let entities: Vec<&str> = last.keys().map(|(place, _)| entity(*place)).collect();
+        let keys: Vec<&str> = last.keys().map(|(_, key)| *key).collect();
+        let names: Vec<Option<&str>> = last.values().copied().collect();
+        let parameters: [&(dyn ToSql + Sync); 4] = [&self.source, &entities, &keys, &names];
         let query = self.session.client.execute(QUERY, &parameters);
         answered(self.timeout, "write names", query).await.map(drop)
     }

@@ -5,7 +5,7 @@ use crate::{
     catalog::{self, Catalog},
     config::{Limits, Settings, Source},
     connect::{self, Session},
-    coverage::{self, Here, Plan},
+    continuity::{self, Here, Plan},
     event::Origin,
     lsn::Lsn,
     snapshot::{Snapshot, SnapshotError},
@@ -53,8 +53,8 @@ pub(super) async fn start(settings: &Settings, source: &Source) -> Result<Starte
         database: catalog.database.clone(),
         database_oid: catalog.database_oid,
     };
-    let plan = coverage::decide(&source.slot, progress.as_ref(), slot.as_ref(), &here);
-    let plan = plan.map_err(Fault::Coverage)?;
+    let plan = continuity::decide(&source.slot, progress.as_ref(), slot.as_ref(), &here);
+    let plan = plan.map_err(Fault::Continuity)?;
 
     let origin =
         Origin { system_identifier: system.system_identifier, database_oid: catalog.database_oid };

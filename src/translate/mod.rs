@@ -4,6 +4,8 @@
 
 pub mod caller;
 pub mod check;
+pub mod compile;
+pub mod deny;
 pub mod document;
 pub mod emit;
 pub mod json;
@@ -11,6 +13,7 @@ pub mod mapping;
 pub mod names;
 pub mod needs;
 pub mod rule;
+pub mod table;
 pub mod value;
 
 use crate::{
@@ -24,8 +27,10 @@ use crate::{
 use caller::{Gathered, key_text, name_text};
 use mapping::{Mapping, MappingErrors};
 use names::{NameKey, NameRow, Names};
-use rule::{Collected, Compiler, NameFeed, Rule, Source};
+use rule::Source;
 use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
+pub use table::Table;
+use table::Tables;
 
 /// How many changes are looked at for names that are missing, so that one question asks for many.
 const NAMES_WINDOW_CHANGES: usize = 500;
@@ -70,67 +75,6 @@ pub struct Batch {
     pub unmapped: HashMap<(Arc<str>, Operation), u64>,
     pub transactions: u64,
     pub changes: u64,
-}
-
-/// What the mapping says about one relation.
-#[derive(Debug)]
-pub struct Table {
-    pub relation: Relation,
-    /// The relation's qualified name.
-    name: Arc<str>,
-    pub rules: Vec<Rule>,
-    feeds: Vec<NameFeed>,
-    collected: Vec<Collected>,
-    has_lookups: bool,
-}
-
-impl Table {
-    /// Compiles the mapping against a relation of the stream or the catalog.
-    ///
-    /// # Errors
-    /// Columns that the relation does not have, or whose old values it does not carry.
-    pub fn compile(mapping: &Mapping, relation: Relation) -> Result<Self, MappingErrors> {
-        let mut compiler = Compiler::new(mapping, &relation);
-        let (rules, feeds) = (compiler.rules(), compiler.name_feeds());
-        let (collected, errors) = (compiler.collected(), compiler.errors);
-        if !errors.is_empty() {
-            return Err(MappingErrors(errors));
-        }
-        let has_lookups = rules
-            .iter()
-            .flat_map(Rule::sources)
-            .any(|source| matches!(source, Source::Lookup { .. }));
-        let name = relation.qualified_name().into();
-        Ok(Self { relation, name, rules, feeds, collected, has_lookups })
-    }
-
-    /// Whether the mapping uses the table at all.
-    fn is_used(&self) -> bool {
-        !(self.rules.is_empty() && self.feeds.is_empty() && self.collected.is_empty())
-    }
-}
-
-/// The relations that the stream described, by oid; never by position or name.
-#[derive(Debug, Clone, Default)]
-struct Tables(Vec<(u32, Arc<Table>)>);
-
-impl Tables {
-    fn get(&self, oid: u32) -> Option<&Arc<Table>> {
-        let position = self.0.binary_search_by_key(&oid, |(oid, _)| *oid).ok()?;
-        self.0.get(position).map(|(_, table)| table)
-    }
-
-    fn put(&mut self, table: Table) {
-        let oid = table.relation.oid;
-        match self.0.binary_search_by_key(&oid, |(oid, _)| *oid) {
-            Ok(position) => {
-                if let Some(entry) = self.0.get_mut(position) {
-                    entry.1 = Arc::new(table);
-                }
-            }
-            Err(position) => self.0.insert(position, (oid, Arc::new(table))),
-        }
-    }
 }
 
 /// What [`Translator::advance`] came to.
@@ -340,7 +284,7 @@ impl Translator {
                 let (key, name) = (key_text(key), name_text(name));
                 if self.names.get(feed.names, &key) != Some(name.as_ref()) {
                     self.names.put(feed.names, &key, Some(&name));
-                    let (key, name) = (key.into_owned(), name.into_owned());
+                    let (key, name) = (key.into_owned(), Some(name.into_owned()));
                     batch.names.push(NameRow { names: feed.names, key, name });
                 }
             }

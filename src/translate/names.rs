@@ -13,12 +13,12 @@ pub struct NameKey {
     pub key: String,
 }
 
-/// A name that a row gave.
+/// A name that a row gave, or the word that the key is forgotten.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameRow {
     pub names: usize,
     pub key: String,
-    pub name: String,
+    pub name: Option<String>,
 }
 
 /// The part of the map that is in memory.

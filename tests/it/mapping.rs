@@ -10,7 +10,7 @@ use portal_audit::{
     config::Settings,
     sql,
     translate::{
-        check::{denied_pattern, is_denied},
+        deny::{denied_pattern, is_denied},
         mapping::Mapping,
     },
 };

@@ -25,7 +25,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("wire", &["conninfo", "lsn", "timestamp"]),
     ("catalog", &["connect", "decode", "lsn", "translate", "tuple"]),
     ("write", &["connect", "event", "lsn", "timestamp", "translate", "tuple"]),
-    ("coverage", &["catalog", "lsn", "write"]),
+    ("continuity", &["catalog", "lsn", "write"]),
     (
         "snapshot",
         &[
@@ -50,7 +50,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "chain",
             "config",
             "connect",
-            "coverage",
+            "continuity",
             "event",
             "lsn",
             "snapshot",

@@ -25,7 +25,7 @@ pub enum Plan {
 
 /// Why the source must not be followed: changes are gone, or it is not the one that we know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CoverageError {
+pub enum ContinuityError {
     #[error(
         "slot \"{slot}\" exists, but the audit database knows nothing of this source: it is not ours, or the audit database was replaced. If nobody needs it: SELECT pg_drop_replication_slot('{slot}')"
     )]
@@ -67,24 +67,24 @@ pub fn decide(
     progress: Option<&Progress>,
     slot: Option<&Slot>,
     here: &Here,
-) -> Result<Plan, CoverageError> {
+) -> Result<Plan, ContinuityError> {
     let name = || slot_name.to_owned();
     let Some(progress) = progress else {
         return match slot {
             None => Ok(Plan::Create { drop_first: false }),
-            Some(_) => Err(CoverageError::SlotWithoutProgress { slot: name() }),
+            Some(_) => Err(ContinuityError::SlotWithoutProgress { slot: name() }),
         };
     };
     if progress.slot != slot_name {
-        return Err(CoverageError::OtherSlot { then: progress.slot.clone(), now: name() });
+        return Err(ContinuityError::OtherSlot { then: progress.slot.clone(), now: name() });
     }
     if progress.system_identifier != here.system_identifier {
         let (then, now) = (progress.system_identifier, here.system_identifier);
-        return Err(CoverageError::OtherSystem { then, now });
+        return Err(ContinuityError::OtherSystem { then, now });
     }
     if progress.database_oid != here.database_oid {
         let (then, now) = (progress.database_oid, here.database_oid);
-        return Err(CoverageError::OtherDatabase { then, now });
+        return Err(ContinuityError::OtherDatabase { then, now });
     }
     if let Some(slot) = slot {
         fit(slot_name, slot, here)?;
@@ -94,30 +94,30 @@ pub fn decide(
     }
     if progress.timeline != here.timeline {
         let (then, now) = (progress.timeline, here.timeline);
-        return Err(CoverageError::OtherTimeline { then, now });
+        return Err(ContinuityError::OtherTimeline { then, now });
     }
     let end_lsn = progress.end_lsn;
     let Some(slot) = slot else {
-        return Err(CoverageError::SlotLost { slot: name(), end_lsn });
+        return Err(ContinuityError::SlotLost { slot: name(), end_lsn });
     };
     let reason = slot
         .invalidation_reason
         .clone()
         .or_else(|| slot.wal_status.clone().filter(|status| status == "lost"));
     if let Some(reason) = reason {
-        return Err(CoverageError::SlotInvalid { slot: name(), reason, end_lsn });
+        return Err(ContinuityError::SlotInvalid { slot: name(), reason, end_lsn });
     }
     match slot.confirmed_flush_lsn {
         Some(confirmed) if confirmed > end_lsn => {
             let bytes = confirmed.bytes_since(end_lsn);
-            Err(CoverageError::SlotAhead { slot: name(), end_lsn, confirmed, bytes })
+            Err(ContinuityError::SlotAhead { slot: name(), end_lsn, confirmed, bytes })
         }
         _ => Ok(Plan::Resume { from: end_lsn }),
     }
 }
 
 /// Whether the slot is one that we could have made.
-fn fit(slot_name: &str, slot: &Slot, here: &Here) -> Result<(), CoverageError> {
+fn fit(slot_name: &str, slot: &Slot, here: &Here) -> Result<(), ContinuityError> {
     let is = match (&slot.plugin, &slot.database) {
         (None, _) => "is a physical one".to_owned(),
         (Some(plugin), _) if plugin != "pgoutput" => format!("uses the plugin {plugin:?}"),
@@ -128,7 +128,7 @@ fn fit(slot_name: &str, slot: &Slot, here: &Here) -> Result<(), CoverageError> {
         _ if slot.two_phase => "was made with two_phase".to_owned(),
         _ => return Ok(()),
     };
-    Err(CoverageError::SlotUnfit { slot: slot_name.to_owned(), is })
+    Err(ContinuityError::SlotUnfit { slot: slot_name.to_owned(), is })
 }
 
 #[cfg(test)]
@@ -180,14 +180,14 @@ mod tests {
         assert_eq!(decide(Some(progress()), Some(equal)), resume);
 
         let error = |progress, slot| decide(progress, slot).unwrap_err();
-        let lost = CoverageError::SlotLost { slot: "s".into(), end_lsn: Lsn(100) };
+        let lost = ContinuityError::SlotLost { slot: "s".into(), end_lsn: Lsn(100) };
         assert_eq!(error(Some(progress()), None), lost);
-        assert!(matches!(error(None, Some(slot())), CoverageError::SlotWithoutProgress { .. }));
+        assert!(matches!(error(None, Some(slot())), ContinuityError::SlotWithoutProgress { .. }));
         let ahead = Slot { confirmed_flush_lsn: Some(Lsn(101)), ..slot() };
         let ahead = error(Some(progress()), Some(ahead));
-        assert!(matches!(ahead, CoverageError::SlotAhead { bytes: 1, .. }));
+        assert!(matches!(ahead, ContinuityError::SlotAhead { bytes: 1, .. }));
         let gone = Slot { wal_status: Some("lost".into()), ..slot() };
-        assert!(matches!(error(Some(progress()), Some(gone)), CoverageError::SlotInvalid { .. }));
+        assert!(matches!(error(Some(progress()), Some(gone)), ContinuityError::SlotInvalid { .. }));
         for unfit in [
             Slot { plugin: None, ..slot() },
             Slot { plugin: Some("wal2json".into()), ..slot() },
@@ -196,7 +196,7 @@ mod tests {
             Slot { two_phase: true, ..slot() },
         ] {
             let error = error(Some(progress()), Some(unfit));
-            assert!(matches!(error, CoverageError::SlotUnfit { .. }));
+            assert!(matches!(error, ContinuityError::SlotUnfit { .. }));
         }
     }
 
