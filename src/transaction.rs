@@ -77,7 +77,7 @@ impl Transaction {
         &'a self,
         cursor: &'a mut Cursor,
         wanted: impl Fn(u32) -> bool,
-    ) -> Result<Option<Message<'a>>, TransactionError> {
+    ) -> Result<Option<(Lsn, Message<'a>)>, TransactionError> {
         let oid_start = if self.streamed { 5 } else { 1 };
         loop {
             let offset = cursor.offset();
@@ -91,7 +91,7 @@ impl Transaction {
             };
             if is_wanted {
                 cursor.rewind(offset);
-                return Ok(self.next(cursor)?.map(|(_, message)| message));
+                return self.next(cursor);
             }
         }
     }

@@ -1,0 +1,182 @@
+//! What is known before a change is told: what its transaction says as a whole, and the names that it needs.
+
+use super::{
+    Limits, NAMES_WINDOW_CHANGES, RowChange, Table, TranslateError, Translator,
+    caller::Gathered,
+    commit_of, for_each_entry,
+    names::{NameKey, Names},
+    row_change,
+    rule::{Rule, Source},
+    table::Tables,
+    unreadable,
+};
+use crate::{
+    decode::Message,
+    event::{ChangeKey, event_id},
+    lsn::Lsn,
+    spool::Cursor,
+    timestamp::Timestamp,
+    transaction::Transaction,
+    tuple::{Operation, RememberedValue, Row, RowSpans},
+};
+use std::sync::Arc;
+
+/// The reading for what a transaction says as a whole.
+#[derive(Debug, Default)]
+pub(super) struct Gathering {
+    cursor: Cursor,
+    /// Relations that change inside the transaction: they must not change yet for the second reading.
+    changed: Option<Tables>,
+}
+
+impl Translator {
+    /// Reads what the transaction says as a whole; stops at names that are missing.
+    pub(super) fn gather(
+        &mut self,
+        transaction: &Transaction,
+        gathering: &mut Gathering,
+        gathered: &mut Gathered,
+    ) -> Result<Vec<NameKey>, TranslateError> {
+        loop {
+            let offset = gathering.cursor.offset();
+            let tables = gathering.changed.as_ref().unwrap_or(&self.tables);
+            let wanted = |oid| tables.get(oid).is_none_or(|table| table.is_gathered());
+            let message = transaction.next_wanted(&mut gathering.cursor, wanted);
+            let message = message.map_err(|source| unreadable(transaction, source))?;
+            let Some((wal_start, message)) = message else { return Ok(Vec::new()) };
+            match message {
+                Message::Relation(message) => {
+                    let table = self.compile(&message, transaction.commit_lsn)?;
+                    gathering.changed.get_or_insert_with(|| self.tables.clone()).put(table);
+                }
+                Message::LogicalMessage { transactional: true, prefix, content, .. } => {
+                    gathered.add_message(prefix, content);
+                }
+                message => {
+                    let Some(change) = row_change(message) else { continue };
+                    let oid = change.0;
+                    let table = tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
+                    let table = Arc::clone(table);
+                    if !self.gather_row(&table, change, (transaction, wal_start), gathered) {
+                        gathering.cursor.rewind(offset);
+                        let tables = gathering.changed.as_ref().unwrap_or(&self.tables);
+                        let cursor = gathering.cursor.clone();
+                        let spans = &mut self.spans;
+                        let window = Window { tables, names: &self.names, limits: self.limits };
+                        return window.missing(transaction, cursor, spans);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes one row for the transaction as a whole; `false`, and nothing done, if it is not known what is remembered of it.
+    fn gather_row(
+        &mut self,
+        table: &Table,
+        (oid, operation, old, new): RowChange<'_>,
+        (transaction, wal_start): (&Transaction, Lsn),
+        gathered: &mut Gathered,
+    ) -> bool {
+        let row = Row::new(operation, &table.relation, old, new, &mut self.spans);
+        let Ok(remembered) = remembered(table, &row, &self.names) else { return false };
+        let row = row.with_remembered(&remembered);
+        let at = transaction.commit_time;
+        for collected in &table.collected {
+            gathered.add_row(collected, &row, at);
+        }
+        if operation != Operation::Insert && !table.kin.children.is_empty() {
+            let is_deleted = operation == Operation::Delete;
+            let rule = table.rules.iter().find(|rule| is_deleted && rule.takes.matches(&row, at));
+            let change = ChangeKey { wal_start, relation: oid, index: 0 };
+            let commit = commit_of(transaction);
+            let event = rule.map(|rule| event_id(self.origin, commit, change, &rule.id));
+            gathered.deletions.add(&table.kin, &row, event);
+        }
+        true
+    }
+}
+
+/// What is looked ahead at for names that are missing, so that one question asks for many.
+pub(super) struct Window<'a> {
+    pub(super) tables: &'a Tables,
+    pub(super) names: &'a Names,
+    pub(super) limits: Limits,
+}
+
+impl Window<'_> {
+    /// The keys from the cursor on that are not in memory: up to a relation or a row that gives names, and not too far.
+    pub(super) fn missing(
+        &self,
+        transaction: &Transaction,
+        mut cursor: Cursor,
+        spans: &mut RowSpans,
+    ) -> Result<Vec<NameKey>, TranslateError> {
+        let mut missing: Vec<NameKey> = Vec::new();
+        for _ in 0..NAMES_WINDOW_CHANGES {
+            // What is asked for must all fit, or the first answers would be gone before they are used.
+            if missing.len() >= self.limits.names.get() / 2 {
+                break;
+            }
+            let next = transaction.next(&mut cursor);
+            let next = next.map_err(|source| unreadable(transaction, source))?;
+            let Some((_, message)) = next else { break };
+            if matches!(message, Message::Relation(_)) {
+                break;
+            }
+            let Some((oid, operation, old, new)) = row_change(message) else { continue };
+            let Some(table) =
+                self.tables.get(oid).filter(|table| table.feeds.is_empty() || missing.is_empty())
+            else {
+                break;
+            };
+            let row = Row::new(operation, &table.relation, old, new, spans);
+            let mut tell = |key| {
+                if !missing.contains(&key) {
+                    missing.push(key);
+                }
+            };
+            match remembered(table, &row, self.names) {
+                Err(key) => tell(key),
+                Ok(remembered) => {
+                    let row = row.with_remembered(&remembered);
+                    needs_names(table, &row, transaction.commit_time, self.names, &mut tell);
+                }
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// What is remembered of a row; `Err` is the key to ask for.
+pub(super) fn remembered(
+    table: &Table,
+    row: &Row<'_>,
+    names: &Names,
+) -> Result<Vec<(usize, RememberedValue)>, NameKey> {
+    table.remember.as_ref().map_or_else(|| Ok(Vec::new()), |remember| remember.before(row, names))
+}
+
+/// Whether a rule that takes the row or an entry of it looks up names that are not in memory; tells each.
+pub(super) fn needs_names(
+    table: &Table,
+    row: &Row<'_>,
+    at: Timestamp,
+    names: &Names,
+    tell: &mut dyn FnMut(NameKey),
+) -> bool {
+    let mut needs = false;
+    let mut look = |rules: &[Rule], row: &Row<'_>| {
+        let sources = rules.iter().filter(|rule| rule.takes.matches(row, at));
+        for source in sources.flat_map(Rule::sources) {
+            let Source::Lookup { lookup, old, .. } = source else { continue };
+            if let Some(key) = lookup.missing(row, *old, names) {
+                needs = true;
+                tell(key);
+            }
+        }
+    };
+    look(&table.rules, row);
+    for_each_entry(table, row, &mut |unfold, _, row| look(&unfold.rules, &row));
+    needs
+}
