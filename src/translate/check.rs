@@ -89,7 +89,7 @@ impl Checker<'_> {
                 );
             }
         }
-        for (table, columns) in &mapping.remember {
+        for (table, columns) in mapping.remember.iter().chain(&mapping.moved) {
             self.table(table);
             for column in columns {
                 self.denied(column);

@@ -46,6 +46,7 @@ impl<'a> Compiler<'a> {
         compiler.name_feeds();
         compiler.collected();
         compiler.remember();
+        compiler.moved();
         compiler.kin();
         compiler.errors
     }
@@ -144,6 +145,15 @@ impl<'a> Compiler<'a> {
         let keys = self.relation.columns.iter().enumerate().filter(|(_, column)| column.key);
         let key = keys.map(|(position, _)| position).collect();
         Some(Remember { names, key, columns })
+    }
+
+    /// The columns by which a row is known again when it moves to another partition.
+    pub fn moved(&mut self) -> Vec<usize> {
+        let qualified = self.relation.qualified_name();
+        let mapping = self.mapping;
+        let columns = mapping.moved.iter().find(|(table, _)| *table.get_ref() == qualified);
+        let columns = columns.map(|(_, columns)| columns.as_slice()).unwrap_or_default();
+        columns.iter().map(|column| self.compared(column)).collect()
     }
 
     /// Of which rows the relation's rows are parents or children.

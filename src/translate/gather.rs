@@ -3,7 +3,7 @@
 use super::{
     Limits, NAMES_WINDOW_CHANGES, RowChange, Table, TranslateError, Translator,
     caller::Gathered,
-    commit_of, for_each_entry,
+    commit_of, for_each_entry, moved,
     names::{NameKey, Names},
     remember::Known,
     row_change,
@@ -76,11 +76,24 @@ impl Translator {
                 }
                 message => {
                     let Some(change) = row_change(message) else { continue };
-                    let oid = change.0;
+                    let (oid, may_move) = (change.0, moved::may_move(tables, &change));
                     let table = tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
                     let table = Arc::clone(table);
-                    let kept = &mut gathering.kept;
-                    if !self.gather_row(&table, change, (transaction, wal_start), gathered, kept) {
+                    let at = (transaction, wal_start);
+                    let is_known = if may_move {
+                        let Gathering { cursor, kept, .. } = gathering;
+                        let (mut first, mut second) = (Cursor::at(offset), cursor.clone());
+                        let both = moved::change(transaction, &table, &mut first, &mut second)?;
+                        let Some((change, is_pair)) = both else { continue };
+                        let is_known = self.gather_row(&table, change, at, gathered, kept);
+                        if is_pair {
+                            cursor.rewind(second.offset());
+                        }
+                        is_known
+                    } else {
+                        self.gather_row(&table, change, at, gathered, &mut gathering.kept)
+                    };
+                    if !is_known {
                         gathering.cursor.rewind(offset);
                         let tables = gathering.changed.as_ref().unwrap_or(&self.tables);
                         let cursor = gathering.cursor.clone();

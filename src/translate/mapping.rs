@@ -21,6 +21,7 @@ pub struct Mapping {
     pub ignores: Vec<IgnoreSpec>,
     pub cascades: Vec<CascadeSpec>,
     pub remember: Vec<(Name, Vec<Name>)>,
+    pub moved: Vec<(Name, Vec<Name>)>,
 }
 
 #[derive(Debug)]
@@ -44,6 +45,8 @@ struct File {
     cascade: Vec<CascadeSpec>,
     #[serde(default)]
     remember: BTreeMap<Name, Vec<Name>>,
+    #[serde(default)]
+    moved: BTreeMap<Name, Vec<Name>>,
 }
 
 /// A table whose rows give names to keys.
@@ -319,6 +322,7 @@ impl Mapping {
             ignores: parsed.ignore,
             cascades: parsed.cascade,
             remember: parsed.remember.into_iter().collect(),
+            moved: parsed.moved.into_iter().collect(),
         };
         let errors = super::check::check(&mapping);
         if errors.is_empty() { Ok(mapping) } else { Err(MappingErrors(errors)) }
@@ -377,7 +381,7 @@ impl Mapping {
         let rows = self.rows_specs().map(|rows| &rows.table);
         let cascades = self.cascades.iter().flat_map(|cascade| [&cascade.parent, &cascade.child]);
         let ignores = self.ignores.iter().map(|ignore| &ignore.table);
-        let remembered = self.remember.iter().map(|(table, _)| table);
+        let remembered = self.remember.iter().chain(&self.moved).map(|(table, _)| table);
         rules.chain(names).chain(rows).chain(cascades).chain(ignores).chain(remembered)
     }
 

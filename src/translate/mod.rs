@@ -13,6 +13,7 @@ mod gather;
 pub mod json;
 pub mod lookup;
 pub mod mapping;
+mod moved;
 pub mod names;
 pub mod needs;
 pub mod remember;
@@ -225,6 +226,13 @@ impl Translator {
                 }
                 message => match row_change(message) {
                     None => false,
+                    Some(change) if moved::may_move(&self.tables, &change) => {
+                        let (oid, mut second) = (change.0, cursor.clone());
+                        let is_missing =
+                            !self.moved(oid, (offset, &mut second), &mut place, batch)?;
+                        cursor.rewind(second.offset());
+                        is_missing
+                    }
                     Some(change) => !self.change(change, &mut place, batch)?,
                 },
             };
@@ -236,6 +244,25 @@ impl Translator {
                 return window.missing(transaction, cursor, &mut self.spans).map(Step::Names);
             }
         }
+    }
+
+    /// Translates a deletion at `offset` together with the insertion behind it, if the row only moved. `second` stands behind the deletion, and behind the insertion if it was taken.
+    fn moved(
+        &mut self,
+        oid: u32,
+        (offset, second): (u64, &mut Cursor),
+        place: &mut Place<'_>,
+        batch: &mut Batch,
+    ) -> Result<bool, TranslateError> {
+        let table = self.tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
+        let (mut first, behind) = (Cursor::at(offset), second.offset());
+        let both = moved::change(place.transaction, table, &mut first, second)?;
+        let Some((change, is_pair)) = both else { return Ok(true) };
+        let is_ready = self.change(change, place, batch)?;
+        if !is_pair {
+            second.rewind(behind);
+        }
+        Ok(is_ready)
     }
 
     /// Translates one row's change; `false`, and nothing done, if names are missing.

@@ -53,6 +53,11 @@ pub fn needs(mapping: &Mapping) -> BTreeMap<String, TableNeeds> {
             needs.read(table.get_ref(), column, false);
         }
     }
+    for (table, columns) in &mapping.moved {
+        for column in columns {
+            needs.read(table.get_ref(), column, true);
+        }
+    }
     needs.tables
 }
 

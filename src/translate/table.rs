@@ -22,6 +22,8 @@ pub struct Table {
     pub(super) ignores: Vec<Takes>,
     pub(super) remember: Option<Remember>,
     pub(super) kin: Kin,
+    /// Columns by which a row that moves to another partition is known again.
+    pub(super) moved: Vec<usize>,
     pub(super) feeds: Vec<NameFeed>,
     pub(super) collected: Vec<Collected>,
     pub(super) has_lookups: bool,
@@ -36,7 +38,8 @@ impl Table {
         let mut compiler = Compiler::new(mapping, &relation);
         let (rules, unfolds, ignores) = (compiler.rules(), compiler.unfolds(), compiler.ignores());
         let (feeds, remember, kin) = (compiler.name_feeds(), compiler.remember(), compiler.kin());
-        let (collected, errors) = (compiler.collected(), compiler.errors);
+        let (moved, collected) = (compiler.moved(), compiler.collected());
+        let errors = compiler.errors;
         if !errors.is_empty() {
             return Err(MappingErrors(errors));
         }
@@ -52,6 +55,7 @@ impl Table {
             ignores,
             remember,
             kin,
+            moved,
             feeds,
             collected,
             has_lookups,

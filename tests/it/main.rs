@@ -17,6 +17,7 @@ mod names;
 mod ops;
 mod oracle;
 mod restart;
+mod shapes;
 mod slot;
 mod sources;
 mod support;
