@@ -347,7 +347,7 @@ impl Checker<'_> {
             self.error(
                 name.span(),
                 format!(
-                    "the key of {:?} has {given} parts, and [names.{0}] has {wanted}",
+                    "[names.{}] needs a key of {wanted}, and here is one of {given}",
                     name.get_ref()
                 ),
                 "Give a value for each of its columns, in their order.",

@@ -422,6 +422,10 @@ fn missing_key_hint(text: &str, span: &Range<usize>, message: &str) -> Option<St
     let block = text.get(span.clone()).filter(|_| message.ends_with("is missing"))?;
     let hint = if block.starts_with("[[event]]") {
         "An [[event]] block has at least type, table, subject, subject_type, describe and retention."
+    } else if block.starts_with("[[ignore]]") {
+        "An [[ignore]] block says which table, and because of what its changes are no event."
+    } else if block.starts_with("[[cascade]]") {
+        "A [[cascade]] block has parent, child and key."
     } else {
         "A [names.X] table has table, key and name."
     };
