@@ -62,7 +62,8 @@ impl Translator {
         loop {
             let offset = gathering.cursor.offset();
             let tables = gathering.changed.as_ref().unwrap_or(&self.tables);
-            let wanted = |oid| tables.get(oid).is_none_or(|table| table.is_gathered());
+            let wanted =
+                |oid, is_deleted| tables.get(oid).is_none_or(|table| table.is_gathered(is_deleted));
             let message = transaction.next_wanted(&mut gathering.cursor, wanted);
             let message = message.map_err(|source| unreadable(transaction, source))?;
             let Some((wal_start, message)) = message else { return Ok(Vec::new()) };

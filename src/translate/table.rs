@@ -62,9 +62,10 @@ impl Table {
         })
     }
 
-    /// Whether its rows are read before any of the transaction is told.
-    pub(super) fn is_gathered(&self) -> bool {
-        !self.collected.is_empty() || !self.kin.children.is_empty()
+    /// Whether its rows are read before any of the transaction is told. Of parents only those that are deleted count, but what is remembered of them must be followed, and half of a move is not a deletion.
+    pub(super) fn is_gathered(&self, is_deleted: bool) -> bool {
+        let follows = is_deleted || self.remember.is_some();
+        !self.collected.is_empty() || (follows && !self.kin.children.is_empty())
     }
 
     /// Whether its rows can be events.
@@ -74,7 +75,10 @@ impl Table {
 
     /// Whether the mapping uses the table at all.
     pub(super) fn is_used(&self) -> bool {
-        self.has_rules() || self.is_gathered() || !self.feeds.is_empty() || self.remember.is_some()
+        self.has_rules()
+            || self.is_gathered(true)
+            || !self.feeds.is_empty()
+            || self.remember.is_some()
     }
 }
 

@@ -228,17 +228,96 @@ fn array_items(text: &str) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::array_items;
+    use super::{Kind, Unfold, array_items, relation};
+    use crate::{
+        decode::{Message, OldTuple, ReplicaIdentity, decode},
+        tuple::{Operation, Relation, RelationColumn, Row, RowSpans, Value},
+    };
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn arrays_are_read() {
         let items = |text| array_items(text).map(|items| items.join("|"));
         assert_eq!(items("{}").as_deref(), Some(""));
-        assert_eq!(
-            items(r#"{a,"b c",NULL,"NULL","x\"y\\",""}"#).as_deref(),
-            Some(r#"a|b c|NULL|x"y\|"#)
-        );
+        let quoted = r#"{a,"b c",NULL,"NULL","x\"y\\",""}"#;
+        assert_eq!(items(quoted).as_deref(), Some(r#"a|b c|NULL|x"y\|"#));
         assert_eq!(items("{{a},{b}}"), None);
         assert_eq!(items("a"), None);
+    }
+
+    type Members = BTreeMap<String, u8>;
+
+    fn unfold() -> (Relation, Unfold) {
+        let column = RelationColumn { name: "members".into(), type_oid: 3802, key: true };
+        let parent = Relation {
+            oid: 7,
+            namespace: "lab".into(),
+            name: "organization".into(),
+            replica_identity: ReplicaIdentity::Full,
+            columns: vec![column],
+        };
+        let fields = vec!["role".to_owned()];
+        let relation = relation(&parent, "members", &["role"]);
+        let kind = Some(Kind::Json);
+        (parent, Unfold { column: 0, kind, key: None, fields, relation, rules: Vec::new() })
+    }
+
+    fn document(members: &Members) -> String {
+        let members = members.iter().rev().map(|(key, role)| {
+            (key.clone(), serde_json::json!({ "role": role.to_string(), "since": 1 }))
+        });
+        serde_json::Value::Object(members.collect()).to_string()
+    }
+
+    fn tuple(tag: u8, text: &str) -> Vec<u8> {
+        let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+        [&[tag, 0, 1, b't'][..], &length, text.as_bytes()].concat()
+    }
+
+    /// Applies to `old` what the entries of an UPDATE say.
+    fn apply(old: &Members, new: &Members) -> Members {
+        let (parent, unfold) = unfold();
+        let message =
+            [&[b'U', 0, 0, 0, 7][..], &tuple(b'O', &document(old)), &tuple(b'N', &document(new))]
+                .concat();
+        let (_, message) = decode(&message, false).unwrap();
+        let Message::Update { old: Some(before @ OldTuple::Full(_)), new: after, .. } = message
+        else {
+            panic!("not an update")
+        };
+        let mut spans = RowSpans::default();
+        let row = Row::new(Operation::Update, &parent, Some(before), Some(after), &mut spans);
+        let mut members = old.clone();
+        for change in unfold.changes(&row).unwrap() {
+            let mut spans = RowSpans::default();
+            let (_, message) = decode(&change.message, false).unwrap();
+            let (_, operation, old, new) = super::super::row_change(message).unwrap();
+            let row = Row::new(operation, &unfold.relation, old, new, &mut spans);
+            assert_eq!(row.value(1), Value::Text(change.key.as_bytes()));
+            let Value::Text(role) = row.value(2) else { panic!("an entry has its role") };
+            let role = std::str::from_utf8(role).unwrap().parse().unwrap();
+            match operation {
+                Operation::Insert => assert!(members.insert(change.key, role).is_none()),
+                Operation::Update => assert!(members.insert(change.key, role) != Some(role)),
+                Operation::Delete => assert_eq!(members.remove(&change.key), Some(role)),
+            }
+        }
+        members
+    }
+
+    proptest! {
+        #[test]
+        fn the_entries_of_an_update_lead_from_old_to_new(
+            old in proptest::collection::btree_map("[a-e\"\\\\é]{1,2}", 0_u8..3, 0..6),
+            new in proptest::collection::btree_map("[a-e\"\\\\é]{1,2}", 0_u8..3, 0..6),
+        ) {
+            prop_assert_eq!(apply(&old, &new), new);
+        }
+
+        #[test]
+        fn any_text_is_read_as_an_array_or_refused(text in "[{},\"\\\\a N]{0,20}") {
+            drop(array_items(&text));
+        }
     }
 }
