@@ -258,7 +258,7 @@ pub(super) fn push_audit(out: &mut String, source: &str, lsn: Lsn, xid: Option<u
 }
 
 /// Ends a payload whose last key is `_audit`. `n` orders the events of one transaction; the first has none.
-fn close_payload(
+pub(super) fn close_payload(
     out: &mut String,
     audit: &str,
     caller_from: &str,

@@ -17,6 +17,8 @@ pub struct Mapping {
     pub names: Vec<(String, NamesSpec)>,
     pub labels: BTreeMap<String, BTreeMap<String, String>>,
     pub rules: Vec<RuleSpec>,
+    /// `[attempts]`: qualified table → the word for its rows in the event types of failed attempts.
+    pub attempts: BTreeMap<Name, Name>,
 }
 
 #[derive(Debug)]
@@ -34,6 +36,8 @@ struct File {
     labels: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(default)]
     event: Vec<RuleSpec>,
+    #[serde(default)]
+    attempts: BTreeMap<Name, Name>,
 }
 
 /// A table whose rows give names to keys.
@@ -176,8 +180,9 @@ impl Mapping {
             let hint = hint.or_else(|| missing_key_hint(&source.text, &span, &message));
             MappingErrors(vec![source.error(span, message, hint)])
         })?;
-        let names = parsed.names.into_iter().collect();
-        let mapping = Self { source, names, labels: parsed.labels, rules: parsed.event };
+        let File { names, labels, event: rules, attempts } = parsed;
+        let names = names.into_iter().collect();
+        let mapping = Self { source, names, labels, rules, attempts };
         let errors = super::check::check(&mapping);
         if errors.is_empty() { Ok(mapping) } else { Err(MappingErrors(errors)) }
     }

@@ -2,6 +2,7 @@
 //!
 //! Pure: no IO, no clock, no random number. Names that are not in memory are asked for ([`Step::Names`]) and given back by the pipeline. A transaction is read twice, first for what it says as a whole (contexts, the rows of lists), then change by change; so it can be of any size, and its events come in pieces.
 
+pub mod attempt;
 pub mod caller;
 pub mod check;
 pub mod compile;
@@ -73,6 +74,8 @@ pub struct Batch {
     pub names: Vec<NameRow>,
     /// Changes without an event, by table and operation.
     pub unmapped: HashMap<(Arc<str>, Operation), u64>,
+    /// What the attempt trigger said of transactions whose end is not known yet.
+    pub attempts: attempt::Attempts,
     pub transactions: u64,
     pub changes: u64,
 }
