@@ -53,7 +53,9 @@ BEGIN
         'su',     session_user,
         's',      TG_TABLE_SCHEMA,
         't',      TG_TABLE_NAME,
-        'op',     TG_OP)::text);
+        'op',     TG_OP,
+        -- Above 1 for what a foreign key or another trigger does on behalf of a statement.
+        'depth',  pg_trigger_depth())::text);
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION portal_audit.attempt() IS 'Emits a logical message outside the transaction, prefix portal_audit.attempt: who tries to write which table, in which transaction.';

@@ -113,6 +113,7 @@ CREATE TABLE IF NOT EXISTS portal_audit.attempts (
   operation  TEXT NOT NULL,
   caller     TEXT NOT NULL,
   flags      TEXT NOT NULL,
+  nested     BOOLEAN NOT NULL,
   statements JSONB NOT NULL,
   left_out   BIGINT NOT NULL DEFAULT 0,
   PRIMARY KEY (source, xid)
@@ -120,12 +121,13 @@ CREATE TABLE IF NOT EXISTS portal_audit.attempts (
 COMMENT ON TABLE  portal_audit.attempts IS 'Transactions with an attempt trigger''s messages whose end is not known yet';
 COMMENT ON COLUMN portal_audit.attempts.source IS 'Name of the source in the settings';
 COMMENT ON COLUMN portal_audit.attempts.xid IS 'Transaction, with its epoch: as pg_current_xact_id() gives it';
-COMMENT ON COLUMN portal_audit.attempts.lsn IS 'Where its last statement''s message stands in the log';
+COMMENT ON COLUMN portal_audit.attempts.lsn IS 'Where its last message stands in the log';
 COMMENT ON COLUMN portal_audit.attempts.at IS 'When its last statement began, by the source''s clock';
-COMMENT ON COLUMN portal_audit.attempts.relation IS 'Table of its last statement';
+COMMENT ON COLUMN portal_audit.attempts.relation IS 'Table of its last statement that is not nested';
 COMMENT ON COLUMN portal_audit.attempts.operation IS 'insert, update, delete or truncate: its last statement';
 COMMENT ON COLUMN portal_audit.attempts.caller IS 'Who it says it is; empty if it does not say';
 COMMENT ON COLUMN portal_audit.attempts.flags IS 'What was done to the caller so that it can stand here: escaped, redacted, truncated';
+COMMENT ON COLUMN portal_audit.attempts.nested IS 'Whether a foreign key or a trigger did it: then the next statement takes its place';
 COMMENT ON COLUMN portal_audit.attempts.statements IS 'Table and operation of each statement, in their order';
 COMMENT ON COLUMN portal_audit.attempts.left_out IS 'Statements beyond the limit of that list';
 
@@ -133,17 +135,23 @@ COMMENT ON COLUMN portal_audit.attempts.left_out IS 'Statements beyond the limit
 -- Gives how many belong to transactions that there was no room for.
 CREATE OR REPLACE FUNCTION portal_audit.keep_attempts(
   p_source TEXT, p_xids BIGINT[], p_lsns PG_LSN[], p_ats TIMESTAMPTZ[], p_relations TEXT[], p_operations TEXT[],
-  p_callers TEXT[], p_flags TEXT[], p_rows_max BIGINT, p_statements_max INT
+  p_callers TEXT[], p_flags TEXT[], p_nested BOOLEAN[], p_rows_max BIGINT, p_statements_max INT
 ) RETURNS BIGINT LANGUAGE plpgsql AS $$
 DECLARE
   room    BIGINT := p_rows_max - (SELECT count(*) FROM portal_audit.attempts WHERE source = p_source);
   refused BIGINT := 0;
   a       RECORD;
 BEGIN
-  FOR a IN SELECT * FROM unnest(p_xids, p_lsns, p_ats, p_relations, p_operations, p_callers, p_flags)
-                      AS u (xid, lsn, at, relation, operation, caller, flags) LOOP
+  FOR a IN SELECT * FROM unnest(p_xids, p_lsns, p_ats, p_relations, p_operations, p_callers, p_flags, p_nested)
+                      AS u (xid, lsn, at, relation, operation, caller, flags, nested) LOOP
     UPDATE portal_audit.attempts k
-       SET lsn = a.lsn, at = a.at, relation = a.relation, operation = a.operation, caller = a.caller, flags = a.flags,
+       SET lsn = a.lsn,
+           (at, relation, operation, caller, flags, nested) = (
+             SELECT t.at, t.relation, t.operation, t.caller, t.flags, t.nested
+               FROM (VALUES (1, a.at, a.relation, a.operation, a.caller, a.flags, a.nested),
+                            (2, k.at, k.relation, k.operation, k.caller, k.flags, k.nested))
+                      AS t (place, at, relation, operation, caller, flags, nested)
+              ORDER BY t.nested, t.place LIMIT 1),
            statements = CASE WHEN jsonb_array_length(k.statements) < p_statements_max
                              THEN k.statements || jsonb_build_array(jsonb_build_object('table', a.relation, 'operation', a.operation))
                              ELSE k.statements END,
@@ -154,8 +162,8 @@ BEGIN
       refused := refused + 1;
       CONTINUE;
     END IF;
-    INSERT INTO portal_audit.attempts (source, xid, lsn, at, relation, operation, caller, flags, statements)
-    VALUES (p_source, a.xid, a.lsn, a.at, a.relation, a.operation, a.caller, a.flags,
+    INSERT INTO portal_audit.attempts (source, xid, lsn, at, relation, operation, caller, flags, nested, statements)
+    VALUES (p_source, a.xid, a.lsn, a.at, a.relation, a.operation, a.caller, a.flags, a.nested,
             jsonb_build_array(jsonb_build_object('table', a.relation, 'operation', a.operation)));
     room := room - 1;
   END LOOP;

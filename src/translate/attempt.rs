@@ -53,6 +53,8 @@ struct Content<'a> {
     table: String,
     #[serde(borrow)]
     op: Cow<'a, str>,
+    #[serde(default)]
+    depth: i64,
 }
 
 /// A statement of a transaction whose end is not known yet.
@@ -70,6 +72,8 @@ pub struct Attempt {
     pub caller: String,
     /// What was done to the caller: words with commas.
     pub flags: String,
+    /// Whether a foreign key or another trigger did it on behalf of a statement.
+    pub nested: bool,
 }
 
 impl Attempt {
@@ -93,7 +97,8 @@ impl Attempt {
         let given = content.caller.unwrap_or_default();
         let flags = push_text(&mut caller, given.as_bytes(), INDEXED_TEXT_BYTES_MAX);
         let relation = format!("{}.{}", content.schema, content.table);
-        Some(Self { lsn, xid, at, relation, operation, caller, flags: words(flags) })
+        let (flags, nested) = (words(flags), content.depth > 1);
+        Some(Self { lsn, xid, at, relation, operation, caller, flags, nested })
     }
 }
 
@@ -229,6 +234,9 @@ impl Teller {
             out.push_str("{\"operation\":");
             push_json_string(out, operation.as_bytes(), usize::MAX);
             push_formatted(out, format_args!(",\"statements\":{statements},"));
+            if failed.left_out > 0 {
+                push_formatted(out, format_args!("\"left_out\":{},", failed.left_out));
+            }
             push_audit(out, &self.source, *lsn, Some(xid));
             let caller_from = if caller.is_empty() { "none" } else { "context" };
             close_payload(out, "", caller_from, 0, &mut flags, false);

@@ -51,7 +51,7 @@ impl Writer {
     /// Stores the attempts of a batch in the open audit transaction.
     pub(super) async fn write_attempts(&self, batch: &Batch) -> Result<(), WriteError> {
         const QUERY: &str =
-            "SELECT portal_audit.keep_attempts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+            "SELECT portal_audit.keep_attempts($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
         let attempts = batch.attempts.in_order();
         if !attempts.is_empty() {
             let xids: Vec<i64> = attempts.iter().map(|attempt| attempt.xid).collect();
@@ -65,7 +65,8 @@ impl Writer {
             let callers: Vec<&str> =
                 attempts.iter().map(|attempt| attempt.caller.as_str()).collect();
             let flags: Vec<&str> = attempts.iter().map(|attempt| attempt.flags.as_str()).collect();
-            let parameters: [&(dyn ToSql + Sync); 10] = [
+            let nested: Vec<bool> = attempts.iter().map(|attempt| attempt.nested).collect();
+            let parameters: [&(dyn ToSql + Sync); 11] = [
                 &self.source,
                 &xids,
                 &lsns,
@@ -74,6 +75,7 @@ impl Writer {
                 &operations,
                 &callers,
                 &flags,
+                &nested,
                 &WAITING_MAX,
                 &STATEMENTS_MAX,
             ];
