@@ -331,8 +331,10 @@ async fn a_source_that_cannot_be_asked_delays_nothing_else() {
     run(&portal.source, "BEGIN; DELETE FROM portal.users; ROLLBACK").await;
     portal.act("INSERT INTO portal.users (username, uid, gid) VALUES ('ada', 1, 1)").await;
     portal.act("UPDATE portal.users SET state = 'Active'").await;
-    let waits = "SELECT count(*) FROM portal_audit.attempts";
-    assert_eq!((portal.count().await, value::<i64>(&portal.audit, waits).await), (2, 1));
+    // Also a transaction that was committed waits, if its attempt came alone.
+    let waits = "SELECT count(*) > 0 FROM portal_audit.attempts";
+    assert!(value::<bool>(&portal.audit, waits).await);
+    assert_eq!(portal.count().await, 2);
     run(&postgres, "ALTER DATABASE attempt_closed ALLOW_CONNECTIONS true").await;
     decided(&portal).await;
     sidecar.stop().await;
