@@ -26,6 +26,7 @@ pub fn check(mapping: &Mapping) -> Vec<MappingError> {
         checker.described_alike(same, rule);
     }
     checker.errors.extend(super::attempt::check(mapping));
+    checker.errors.extend(super::context::check(mapping));
     checker.errors.sort_by_key(|error| (error.line, error.column));
     checker.errors
 }

@@ -4,6 +4,7 @@
 
 mod fault;
 
+use super::context::ContextSpec;
 use super::value::{Name, OneOrMore, RowsSpec, Scalar, ValueSpec};
 pub use fault::{MappingError, MappingErrors, did_you_mean, meant_or_known};
 use serde::{Deserialize, Deserializer, de};
@@ -17,6 +18,8 @@ pub struct Mapping {
     pub names: Vec<(String, NamesSpec)>,
     pub labels: BTreeMap<String, BTreeMap<String, String>>,
     pub rules: Vec<RuleSpec>,
+    /// `[[context]]` blocks.
+    pub contexts: Vec<ContextSpec>,
     /// `[attempts]`: qualified table → the word for its rows in the event types of failed attempts.
     pub attempts: BTreeMap<Name, Name>,
 }
@@ -36,6 +39,8 @@ struct File {
     labels: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(default)]
     event: Vec<RuleSpec>,
+    #[serde(default)]
+    context: Vec<ContextSpec>,
     #[serde(default)]
     attempts: BTreeMap<Name, Name>,
 }
@@ -180,9 +185,9 @@ impl Mapping {
             let hint = hint.or_else(|| missing_key_hint(&source.text, &span, &message));
             MappingErrors(vec![source.error(span, message, hint)])
         })?;
-        let File { names, labels, event: rules, attempts } = parsed;
+        let File { names, labels, event: rules, context: contexts, attempts } = parsed;
         let names = names.into_iter().collect();
-        let mapping = Self { source, names, labels, rules, attempts };
+        let mapping = Self { source, names, labels, rules, contexts, attempts };
         let errors = super::check::check(&mapping);
         if errors.is_empty() { Ok(mapping) } else { Err(MappingErrors(errors)) }
     }

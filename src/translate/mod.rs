@@ -6,6 +6,7 @@ pub mod attempt;
 pub mod caller;
 pub mod check;
 pub mod compile;
+pub mod context;
 pub mod deny;
 pub mod document;
 pub mod emit;
@@ -111,6 +112,7 @@ pub struct Translator {
     mapping: Arc<Mapping>,
     collects: bool,
     tables: Tables,
+    contexts: context::Readers,
     names: Names,
     limits: Limits,
     spans: RowSpans,
@@ -123,6 +125,7 @@ impl Translator {
     #[must_use]
     pub fn new(origin: Origin, source: &str, mapping: Arc<Mapping>, limits: Limits) -> Self {
         let collects = mapping.rows_specs().next().is_some();
+        let contexts = context::Readers::new(&mapping);
         let names = Names::new(mapping.names.len(), limits.names);
         Self {
             origin,
@@ -130,6 +133,7 @@ impl Translator {
             mapping,
             collects,
             tables: Tables::default(),
+            contexts,
             names,
             limits,
             spans: RowSpans::default(),
@@ -179,7 +183,7 @@ impl Translator {
                     changed.get_or_insert_with(|| self.tables.clone()).put(table);
                 }
                 Message::LogicalMessage { transactional: true, prefix, content, .. } => {
-                    gathered.add_message(prefix, content);
+                    gathered.contexts.add(&self.contexts, prefix, content);
                 }
                 message => {
                     let Some((oid, operation, old, new)) = row_change(message) else { continue };
@@ -208,6 +212,12 @@ impl Translator {
         translation: &mut Translation,
         batch: &mut Batch,
     ) -> Result<Step, TranslateError> {
+        let contexts = &mut translation.gathered.contexts;
+        let asked = self.limits.names.get() / 2;
+        let missing = contexts.resolve(&self.contexts, &mut self.names, asked);
+        if !missing.is_empty() {
+            return Ok(Step::Names(missing));
+        }
         loop {
             if batch.events.len() >= self.limits.batch_events
                 || batch.events.bytes() >= self.limits.batch_bytes

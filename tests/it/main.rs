@@ -11,6 +11,7 @@
 
 mod attempts;
 mod changes;
+mod contexts;
 mod demo;
 mod large;
 mod mapping;
