@@ -19,11 +19,17 @@
 -- a transaction that was committed. Writes under session_replication_role = replica. It does not say which statement failed,
 -- nor why, nor whether there was an error at all: a client that changed its mind and one whose retry after a serialization
 -- failure succeeded look the same. Row values and the statement's text are not in the message. The message is not flushed by
--- itself: a server that crashes right after a rollback may lose it.
+-- itself: it reaches the sidecar with the next flush (up to three wal_writer_delay later), when the record may have been told
+-- complete to a moment beyond it, and a server that crashes right after a rollback may lose it.
 --
 -- What it costs: a function call, a WAL record and a transaction id for each statement, also for one that changes no row.
--- CREATE TRIGGER takes a SHARE ROW EXCLUSIVE lock, which stops writes to the table for a moment: run
+-- A one-row UPDATE by one client took 1.25 times as long with it (0.22 ms for 0.18 ms), 1.4 times where commits do not wait for
+-- the disk, and wrote 429 bytes of log for 164; with the context trigger too 1.35 times, 1.7 times and 670 bytes: medians of
+-- `cargo run --example trigger_cost` on PostgreSQL 15.18. CREATE TRIGGER takes a SHARE ROW EXCLUSIVE lock, which stops writes to the table for a moment: run
 -- SET lock_timeout = '2s' before attach_attempt, and try again if it fails.
+--
+-- While a transaction with attempts is open the record is complete only up to its last attempt, however long that is:
+-- portal_audit.attempts in the audit database lists them.
 --
 -- What it proves: nothing. Any client can set portal.caller, and any role that may log in can emit a message with our prefix
 -- and the id of any transaction that was rolled back. The second can be closed; the trigger goes on working as long as the

@@ -121,7 +121,7 @@ impl Reader {
 
     /// They come between transactions, so there may be many before anything ends a batch.
     fn is_full_of_attempts(&self) -> bool {
-        self.batch.attempts.len() >= self.limits.batch_events
+        self.batch.attempts.count() >= self.limits.batch_events
     }
 
     /// Whether there is something that the write task should have now.

@@ -149,7 +149,7 @@ impl Attempts {
 
     /// Number of attempts.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.count
     }
 
@@ -319,4 +319,98 @@ pub fn check(mapping: &Mapping) -> Vec<MappingError> {
         }
     }
     errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MESSAGE: &str = r#"{"xid":"4294967999","at":1776977423123456,"caller":"ada","app":"psql","su":"portal","s":"portal","t":"users","op":"INSERT","depth":1}"#;
+
+    #[test]
+    fn a_message_is_read() {
+        let attempt = Attempt::read(Lsn(16), MESSAGE.as_bytes()).unwrap();
+        let expected = Attempt {
+            lsn: Lsn(16),
+            xid: 4_294_967_999,
+            at: Timestamp(830_292_623_123_456),
+            relation: "portal.users".into(),
+            operation: "insert",
+            caller: "ada".into(),
+            flags: String::new(),
+            nested: false,
+        };
+        assert_eq!(attempt, expected);
+        let nobody = MESSAGE.replace("\"ada\"", "null").replace("depth\":1", "depth\":2");
+        let nobody = Attempt::read(Lsn(16), nobody.as_bytes()).unwrap();
+        assert!(nobody.caller.is_empty() && nobody.nested);
+    }
+
+    #[test]
+    fn a_commit_settles_its_attempts_and_no_others() {
+        let mut attempts = Attempts::default();
+        attempts.add(Lsn(2), MESSAGE.as_bytes());
+        attempts.add(Lsn(1), MESSAGE.replace("4294967999", "5").as_bytes());
+        attempts.add(Lsn(3), MESSAGE.replace("4294967999", "5").as_bytes());
+        attempts.add(Lsn(4), b"?");
+        attempts.settle(6);
+        let order: Vec<u64> = attempts.in_order().iter().map(|attempt| attempt.lsn.0).collect();
+        assert_eq!((order, attempts.count(), attempts.unreadable), (vec![1, 2, 3], 3, 1));
+        attempts.settle(5);
+        attempts.settle(703);
+        assert!(attempts.count() == 0 && !attempts.is_empty());
+    }
+
+    /// The id is a promise to every row that was ever written, whatever the mapping calls the table now.
+    #[test]
+    fn ids_are_pinned_and_flags_come_back() {
+        let failed = Failed {
+            xid: 4_294_967_999,
+            lsn: Lsn(16),
+            at: Timestamp(830_292_623_123_456),
+            relation: "portal.users".into(),
+            operation: "insert".into(),
+            caller: "[redacted]".into(),
+            flags: words(Flags { redacted: true, escaped: true, ..Flags::default() }),
+            statements: "[]".into(),
+            left_out: 2,
+        };
+        let origin = Origin { system_identifier: 7, database_oid: 5 };
+        for (mapping, event_type) in [
+            ("[attempts]\n\"portal.users\" = \"user\"", "user_insert_failed"),
+            ("", "row_insert_failed"),
+        ] {
+            let mapping = Mapping::parse("m.toml", mapping).unwrap();
+            let mut events = Events::default();
+            Teller::new(origin, "portal", &mapping).tell(&failed, &mut events);
+            let event = events.iter().next().unwrap();
+            assert_eq!(event.event_uuid.to_string(), "019dbc1b-ab13-8be3-b89f-31c6de2f4fad");
+            assert_eq!((event.event_type, event.success), (event_type, false));
+            let payload = r#"{"operation":"insert","statements":[],"left_out":2,"_audit":{"source":"portal","lsn":"0/10","xid":703,"caller_from":"context","escaped":true,"truncated":true,"redacted":true}}"#;
+            assert_eq!(event.payload, payload);
+            assert!(super::event_type(event.event_type).is_some());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_bring_it_down(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(Attempt::read(Lsn(1), &bytes), None);
+        }
+
+        #[test]
+        fn a_mutated_message_is_read_or_refused(
+            place in 0..MESSAGE.len(),
+            length in 0..20_usize,
+            put in "[0-9a-z\\\\\":{},-]{0,8}",
+        ) {
+            let mut message = MESSAGE.as_bytes().to_vec();
+            let end = (place + length).min(message.len());
+            message.splice(place..end, put.into_bytes());
+            if let Some(attempt) = Attempt::read(Lsn(1), &message) {
+                prop_assert!(attempt.xid > 0 && attempt.at <= AT_MAX && !attempt.caller.contains('\0'));
+            }
+        }
+    }
 }

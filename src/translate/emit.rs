@@ -202,13 +202,9 @@ fn write_event(
         let from = if matches!(source, Source::Rows { .. }) { "transaction" } else { "row" };
         named.filter(|named| !events.text(*named).is_empty()).map(|named| (named, from))
     });
-    let (caller, caller_from) = match named {
-        Some(named) => named,
-        None => {
-            let named = scope.gathered.contexts.caller(&scope.row);
-            push_context_caller(named, events, &mut flags)
-        }
-    };
+    let (caller, caller_from) = named.unwrap_or_else(|| {
+        push_context_caller(scope.gathered.contexts.caller(&scope.row), events, &mut flags)
+    });
     flags.unresolved |= subject.is_none();
     let (event_type, ()) = events.write(|out| out.push_str(&rule.event_type));
     let (subject_type, ()) = events.write(|out| out.push_str(&rule.subject_type));

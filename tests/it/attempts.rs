@@ -2,12 +2,12 @@
 
 use crate::support::{
     Portal, Sidecar, Wishes, cluster, open, portal,
-    program::{Program, SettingsFile},
+    program::{Program, SettingsFile, command},
     run, value, wait_for,
 };
 use expect_test::expect;
-use portal_audit::{connect::Session, sql};
-use std::collections::BTreeMap;
+use portal_audit::{config::Settings, connect::Session, sql};
+use std::{collections::BTreeMap, path::Path};
 use tokio::{sync::watch, task::JoinSet};
 
 /// Clients of the workload under kills, and kills.
@@ -314,10 +314,19 @@ async fn what_is_forged_or_broken_is_counted() {
 async fn many_statements_are_bounded() {
     let portal = attempted("attempt_many", "batch_events = 40").await;
     let sidecar = portal.start().await;
+    // Large ones, which the server sends before their end.
+    run(&portal.source, "BEGIN; SET LOCAL portal.caller = 'large'; INSERT INTO portal.organizations (name, oid) SELECT 'o' || n, n FROM generate_series(1, 3000) n; ROLLBACK").await;
+    run(&portal.source, "BEGIN; INSERT INTO portal.organizations (name, oid) SELECT 'o' || n, n FROM generate_series(1, 3000) n; ROLLBACK AND CHAIN; INSERT INTO portal.users (username, uid, gid) SELECT 'u' || n, n, n FROM generate_series(1, 3000) n; COMMIT").await;
+    decided(&portal).await;
+    let told = "SELECT string_agg(format('%s %s', event_type, count), ', ' ORDER BY event_type) FROM (SELECT event_type, count(*) FROM public.events GROUP BY 1) AS t";
+    assert_eq!(
+        value::<String>(&portal.audit, told).await,
+        "org_insert_failed 2, user_created 3000"
+    );
     refused(&portal.source, "P0001", "DO $$ BEGIN FOR n IN 1..250 LOOP INSERT INTO portal.users (username, uid, gid) VALUES ('user' || n, n, n); END LOOP; UPDATE portal.organizations SET oid = 1; RAISE EXCEPTION 'no'; EXCEPTION WHEN division_by_zero THEN NULL; END $$").await;
     decided(&portal).await;
     sidecar.stop().await;
-    let told = "SELECT event_type = 'org_update_failed' AND jsonb_array_length(payload->'statements') = 100 AND payload->'left_out' = '151' AND payload->'_audit'->'truncated' = 'true' FROM public.events";
+    let told = "SELECT event_type = 'org_update_failed' AND jsonb_array_length(payload->'statements') = 100 AND payload->'left_out' = '151' AND payload->'_audit'->'truncated' = 'true' FROM public.events WHERE event_type = 'org_update_failed'";
     assert!(value::<bool>(&portal.audit, told).await);
 }
 
@@ -378,4 +387,42 @@ async fn several_sidecars_tell_it_once() {
     decided(&portal).await;
     second.stop().await;
     assert_eq!(portal.count().await, 21);
+}
+
+/// The roles that the scripts make are enough, on both sides.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_least_privilege_suffices() {
+    let mut portal = attempted("attempt_least", "").await;
+    run(&portal.audit, "CREATE ROLE attempt_writer LOGIN IN ROLE portal_audit_writer").await;
+    let least = portal
+        .settings_text
+        .replace(
+            "user='postgres' dbname='attempt_least_audit'",
+            "user='attempt_writer' dbname='attempt_least_audit'",
+        )
+        .replace(
+            "user='postgres' dbname='attempt_least'",
+            "user='attempt_reader' dbname='attempt_least'",
+        );
+    portal.settings = Settings::parse(Path::new("test.toml"), &least).unwrap();
+    run(&portal.source, &sql::source(&portal.settings.sources[0])).await;
+    let sidecar = portal.start().await;
+    // Those who write the table need nothing either, and cannot call what stands beside the trigger.
+    run(&portal.source, "CREATE ROLE attempt_client; GRANT USAGE ON SCHEMA portal TO attempt_client; GRANT DELETE ON portal.places TO attempt_client; SET ROLE attempt_client").await;
+    run(&portal.source, "BEGIN; DELETE FROM portal.places; ROLLBACK").await;
+    refused(&portal.source, "42501", "CALL portal_audit.attach_attempt('portal.users')").await;
+    run(&portal.source, "RESET ROLE").await;
+    let forged = r#"SELECT pg_logical_emit_message(false, 'portal_audit.attempt', '{"xid":"4611686018427387904","at":1790000000000000,"s":"portal","t":"users","op":"DELETE"}')"#;
+    run(&portal.source, forged).await;
+    decided(&portal).await;
+    sidecar.stop().await;
+    assert_eq!(portal.count().await, 1);
+    assert_eq!(counted(&portal).await, "portal.users: 1 attempt undecided");
+}
+
+#[test]
+fn the_program_prints_the_trigger() {
+    let output = command(&["sql", "attempt"]).output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), sql::attempt().trim_end());
 }

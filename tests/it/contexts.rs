@@ -98,7 +98,8 @@ async fn contexts_of_others_name_the_caller() {
             {}
         org_updated  caller= (none)  subject=organization/atoms  ok
             {"category": "never said"}
-    "#]].assert_eq(&portal.events().await);
+    "#]]
+    .assert_eq(&portal.events().await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
