@@ -13,7 +13,7 @@ use crate::{
 use tokio_postgres::types::PgLsn;
 
 mod transactions;
-pub use transactions::{Outcome, log_end, outcomes};
+pub use transactions::{Outcome, is_server, log_end, outcomes};
 
 /// Why a source cannot be followed as it is.
 #[derive(Debug, thiserror::Error)]

@@ -190,7 +190,7 @@ async fn session(
     source: &Source,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Fault> {
-    let start::Started { frames, status, translator, writer, teller } =
+    let start::Started { frames, status, translator, writer, teller, system } =
         start::start(settings, source).await?;
     let end_lsn = writer.end_lsn();
     tracing::info!(source = source.name, slot = source.slot, end_lsn = %end_lsn, "streaming");
@@ -203,6 +203,7 @@ async fn session(
     let resolver = attempts::Resolver::new(
         settings,
         source,
+        &system,
         work.downgrade(),
         Arc::clone(&stored),
         written_seen.clone(),

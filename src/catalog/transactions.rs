@@ -20,6 +20,23 @@ pub enum Outcome {
     Unknown,
 }
 
+/// Whether a session leads to the cluster and timeline that are followed: behind several addresses another one may answer, whose transactions are others.
+///
+/// # Errors
+/// The source does not answer.
+pub async fn is_server(
+    session: &Session,
+    system_identifier: u64,
+    timeline: u32,
+) -> Result<bool, CatalogError> {
+    // The file's name begins with the timeline. The control file has it only from the next checkpoint on.
+    const QUERY: &str = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) FROM pg_control_system()";
+    let row = session.client.query_one(QUERY, &[]).await;
+    let row = row.map_err(|source| CatalogError::Query { source })?;
+    let (here, begins): (&str, &str) = (row.get(0), row.get(1));
+    Ok(here == system_identifier.to_string() && begins == format!("{timeline:08X}"))
+}
+
 /// What became of transactions, by their ids with epoch. An id that is yet to come spoils the question for all, so then each is asked for alone.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use crate::{
     connect::{self, Session},
     conninfo::ConnInfo,
     lsn::Lsn,
+    wire::System,
     write::Ends,
 };
 use std::{sync::Arc, time::Duration};
@@ -24,11 +25,16 @@ use tokio::{
 /// How long the source has to answer; then its session is closed, and it is asked again.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
+const SILENT: &str = "the source does not answer";
+
 /// Asks until the write task has ended.
 #[derive(Debug)]
 pub(super) struct Resolver {
     pub(super) source: String,
     pub(super) conninfo: ConnInfo,
+    /// The server whose stream is read.
+    pub(super) system_identifier: u64,
+    pub(super) timeline: u32,
     pub(super) interval: Duration,
     /// Weak: the write task ends when the read task has, and not later.
     pub(super) work: mpsc::WeakSender<Work>,
@@ -41,6 +47,7 @@ impl Resolver {
     pub(super) fn new(
         settings: &Settings,
         source: &Source,
+        system: &System,
         work: mpsc::WeakSender<Work>,
         stored: Arc<Notify>,
         written: watch::Receiver<Lsn>,
@@ -48,6 +55,8 @@ impl Resolver {
         Self {
             source: source.name.clone(),
             conninfo: source.conninfo.clone(),
+            system_identifier: system.system_identifier,
+            timeline: system.timeline,
             interval: Duration::from_millis(settings.limits.attempt_interval_ms),
             work,
             stored,
@@ -104,6 +113,17 @@ impl Resolver {
         }
     }
 
+    async fn open(&self) -> Result<Session, String> {
+        let opened = connect::connect(&self.conninfo, &self.source).await;
+        let opened = opened.map_err(|error| chain(&error))?;
+        let is_server = catalog::is_server(&opened, self.system_identifier, self.timeline).await;
+        if is_server.map_err(|error| chain(&error))? {
+            Ok(opened)
+        } else {
+            Err("another server answers than the one whose stream is read".to_owned())
+        }
+    }
+
     /// Which of the transactions have ended, once everything that they logged is written.
     async fn ask(
         &mut self,
@@ -113,12 +133,12 @@ impl Resolver {
         let open = match session {
             Some(open) => open,
             None => {
-                let opened = connect::connect(&self.conninfo, &self.source).await;
-                session.insert(opened.map_err(|error| chain(&error))?)
+                let opened = timeout(ANSWER_MAX, self.open()).await;
+                session.insert(opened.map_err(|_elapsed| SILENT.to_owned())??)
             }
         };
         let asked = timeout(ANSWER_MAX, ends(open, waiting)).await;
-        let asked = asked.map_err(|_elapsed| "the source does not answer".to_owned())?;
+        let asked = asked.map_err(|_elapsed| SILENT.to_owned())?;
         let (ends, log_end) = asked.map_err(|error| chain(&error))?;
         if !ends.is_empty() {
             // The stream may be hours behind: meanwhile the source need not keep a session for us.

@@ -23,6 +23,7 @@ pub(super) struct Started {
     pub(super) translator: Translator,
     pub(super) writer: Writer,
     pub(super) teller: Teller,
+    pub(super) system: System,
 }
 
 /// Brings a source to where its stream begins.
@@ -76,7 +77,7 @@ pub(super) async fn start(settings: &Settings, source: &Source) -> Result<Starte
     let options = options(source, &settings.limits);
     let (frames, status) =
         replication.start_replication(&source.slot, from, &options).await.map_err(Fault::Wire)?;
-    Ok(Started { frames, status, translator, writer, teller })
+    Ok(Started { frames, status, translator, writer, teller, system })
 }
 
 fn translate_limits(limits: &Limits) -> translate::Limits {

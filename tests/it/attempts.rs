@@ -1,12 +1,14 @@
 //! Failed attempts: each transaction that was rolled back is one event, and no other is, whatever happens to the sidecar meanwhile.
 
 use crate::support::{
-    Portal, Sidecar, Wishes, cluster, open, portal,
+    Portal, Sidecar, Wishes, cluster, installation, open, portal,
     program::{Program, SettingsFile, command},
     run, value, wait_for,
 };
 use expect_test::expect;
-use portal_audit::{config::Settings, connect::Session, sql};
+use portal_audit::{
+    catalog::is_server, config::Settings, connect::Session, demo::cluster::Cluster, sql,
+};
 use std::{collections::BTreeMap, path::Path};
 use tokio::{sync::watch, task::JoinSet};
 
@@ -418,6 +420,43 @@ async fn the_least_privilege_suffices() {
     sidecar.stop().await;
     assert_eq!(portal.count().await, 1);
     assert_eq!(counted(&portal).await, "portal.users: 1 attempt undecided");
+}
+
+/// The source says that a transaction was rolled back before its last message has reached us: a server that flushes its log late.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_ahead_of_the_stream_waits() {
+    let late = Cluster::start(&installation(), &[("wal_writer_delay", "10s")]).unwrap();
+    let limits = "attempt_interval_ms = 20";
+    let portal = portal(&late, Wishes { name: "late", limits, ..Wishes::default() }).await;
+    run(&portal.source, sql::attempt()).await;
+    run(&portal.source, "CALL portal_audit.attach_attempt('portal.users')").await;
+    let sidecar = portal.start().await;
+    let long = open(&late, "late").await;
+    run(&long, "BEGIN; DELETE FROM portal.users").await;
+    portal.act("INSERT INTO portal.organizations (name, oid) VALUES ('flushed', 1)").await;
+    let asks = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = 'late' AND application_name = 'portal-audit (late)' AND backend_type = 'client backend'";
+    wait_for("it asks", async || value::<bool>(&portal.source, asks).await).await;
+    run(&long, "UPDATE portal.users SET uid = 1; ROLLBACK").await;
+    wait_for("it knows", async || !value::<bool>(&portal.source, asks).await).await;
+    portal.act("INSERT INTO portal.organizations (name, oid) VALUES ('flushed too', 2)").await;
+    decided(&portal).await;
+    sidecar.stop().await;
+    let told = "SELECT string_agg(concat_ws(' ', event_type, jsonb_array_length(payload->'statements')), ', ' ORDER BY timestamp) FROM public.events WHERE NOT success";
+    assert_eq!(value::<String>(&portal.audit, told).await, "user_update_failed 2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_server_that_is_followed_is_asked() {
+    let session = open(cluster(), "postgres").await;
+    let here: String =
+        value(&session, "SELECT system_identifier::text FROM pg_control_system()").await;
+    let here: u64 = here.parse().unwrap();
+    for (system_identifier, timeline, expected) in
+        [(here, 1, true), (here + 1, 1, false), (here, 2, false)]
+    {
+        let is_server = is_server(&session, system_identifier, timeline).await.unwrap();
+        assert_eq!(is_server, expected, "{system_identifier} {timeline}");
+    }
 }
 
 #[test]
