@@ -1,6 +1,6 @@
 //! The mapping file: its types, and what can be checked of it without a database.
 //!
-//! A mapping is TOML: `[[event]]` blocks (rules), `[names.X]` tables that turn keys into names, `[labels.X]` tables that turn codes into labels. `deploy/mapping/merge-reference.toml` shows every form. Every fault is told with file, line and column, and with what was probably meant.
+//! A mapping is TOML: `[[event]]` blocks (rules), `[names.X]` tables that turn keys into names, `[labels.X]` tables that turn codes into labels, `[[context]]` blocks that say where other programs' messages name the caller, and `[attempts]`, the words for tables with the attempt trigger. `deploy/mapping/merge-reference.toml` shows every form. Every fault is told with file, line and column, and with what was probably meant.
 
 mod fault;
 
@@ -264,6 +264,8 @@ fn missing_key_hint(text: &str, span: &Range<usize>, message: &str) -> Option<St
     let block = text.get(span.clone()).filter(|_| message.ends_with("is missing"))?;
     let hint = if block.starts_with("[[event]]") {
         "An [[event]] block has at least type, table, subject, subject_type, describe and retention."
+    } else if block.starts_with("[[context]]") {
+        "A [[context]] block has at least prefix."
     } else {
         "A [names.X] table has table, key and name."
     };
