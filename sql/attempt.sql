@@ -23,9 +23,9 @@
 -- complete to a moment beyond it, and a server that crashes right after a rollback may lose it.
 --
 -- What it costs: a function call, a WAL record and a transaction id for each statement, also for one that changes no row.
--- A one-row UPDATE by one client took 1.25 times as long with it (0.22 ms for 0.18 ms), 1.4 times where commits do not wait for
--- the disk, and wrote 429 bytes of log for 164; with the context trigger too 1.35 times, 1.7 times and 670 bytes: medians of
--- `cargo run --example trigger_cost` on PostgreSQL 15.18. CREATE TRIGGER takes a SHARE ROW EXCLUSIVE lock, which stops writes to the table for a moment: run
+-- A one-row UPDATE by one client took 1.2 to 1.35 times as long with it (0.22 ms for 0.18 ms), 1.4 to 1.6 times where commits do
+-- not wait for the disk, and wrote 429 bytes of log for 164; with the context trigger too 1.3 to 1.5 times, 1.6 to 1.8 times and
+-- 670 bytes: medians of four runs of `cargo run --example trigger_cost` on PostgreSQL 15.18 and 18.4. CREATE TRIGGER takes a SHARE ROW EXCLUSIVE lock, which stops writes to the table for a moment: run
 -- SET lock_timeout = '2s' before attach_attempt, and try again if it fails.
 --
 -- While a transaction with attempts is open the record is complete only up to its last attempt, however long that is:
