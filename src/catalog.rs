@@ -12,6 +12,9 @@ use crate::{
 };
 use tokio_postgres::types::PgLsn;
 
+mod transactions;
+pub use transactions::{Outcome, is_server, log_end, outcomes};
+
 /// Why a source cannot be followed as it is.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
@@ -152,6 +155,12 @@ impl Catalog {
                 },
             }
         }
+        // Nothing is read of these, so that they need not be published.
+        let attempts = mapping.attempts.keys().map(toml::Spanned::get_ref);
+        let read = mapping.tables();
+        let unknown = attempts
+            .filter(|table| !self.all_tables.contains(table) && !read.contains(&table.as_str()));
+        errors.extend(unknown.map(|table| self.no_table(mapping, table)));
         errors.sort_by_key(|error| (error.line, error.column));
         if errors.is_empty() { Ok(()) } else { Err(CatalogError::Mapping(MappingErrors(errors))) }
     }
@@ -263,7 +272,7 @@ impl SourceTable {
 }
 
 fn place_of(mapping: &Mapping, table: &str) -> std::ops::Range<usize> {
-    let mut all = mapping.table_names();
+    let mut all = mapping.table_names().chain(mapping.attempts.keys());
     all.find(|name| name.get_ref() == table).map_or(0..0, toml::Spanned::span)
 }
 

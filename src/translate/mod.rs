@@ -2,10 +2,12 @@
 //!
 //! Pure: no IO, no clock, no random number. Names that are not in memory are asked for ([`Step::Names`]) and given back by the pipeline. A transaction is read twice, first for what it says as a whole (contexts, the rows of lists), then change by change; so it can be of any size, and its events come in pieces.
 
+pub mod attempt;
 pub mod caller;
 pub mod cascade;
 pub mod check;
 pub mod compile;
+pub mod context;
 pub mod deny;
 pub mod document;
 pub mod emit;
@@ -86,6 +88,8 @@ pub struct Batch {
     pub names: Vec<NameRow>,
     /// Changes without an event, by table and operation.
     pub unmapped: HashMap<(Arc<str>, Operation), u64>,
+    /// What the attempt trigger said of transactions whose end is not known yet.
+    pub attempts: attempt::Attempts,
     pub transactions: u64,
     pub changes: u64,
 }
@@ -125,6 +129,7 @@ pub struct Translator {
     mapping: Arc<Mapping>,
     collects: bool,
     tables: Tables,
+    contexts: context::Readers,
     names: Names,
     limits: Limits,
     spans: RowSpans,
@@ -138,12 +143,14 @@ impl Translator {
     pub fn new(origin: Origin, source: &str, mapping: Arc<Mapping>, limits: Limits) -> Self {
         let collects = mapping.rows_specs().next().is_some() || !mapping.cascades.is_empty();
         let names = Names::new(mapping.entities().len(), limits.names);
+        let contexts = context::Readers::new(&mapping);
         Self {
             origin,
             source: source.to_owned(),
             mapping,
             collects,
             tables: Tables::default(),
+            contexts,
             names,
             limits,
             spans: RowSpans::default(),
@@ -194,6 +201,12 @@ impl Translator {
                 translation.gathering = Some(gathering);
                 return Ok(Step::Names(missing));
             }
+        }
+        let contexts = &mut translation.gathered.contexts;
+        let asked = self.limits.names.get() / 2;
+        let missing = contexts.resolve(&self.contexts, &mut self.names, asked);
+        if !missing.is_empty() {
+            return Ok(Step::Names(missing));
         }
         loop {
             if batch.events.len() >= self.limits.batch_events

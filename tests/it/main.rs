@@ -9,7 +9,9 @@
     reason = "a test that fails should say so at once; `pub` says here what the tests may use"
 )]
 
+mod attempts;
 mod changes;
+mod contexts;
 mod demo;
 mod large;
 mod mapping;

@@ -113,6 +113,9 @@ fn blocks() -> Vec<(usize, String)> {
         if line.starts_with("[[event]]") {
             blocks.push((0, String::new()));
         }
+        if line == "[attempts]" {
+            break;
+        }
         let Some((lines, event_type)) = blocks.last_mut() else { continue };
         *lines += usize::from(!line.is_empty() && !line.starts_with('#'));
         if let Some(word) = line.strip_prefix("type ") {
