@@ -66,7 +66,7 @@ impl Gathered {
 
     /// Takes a row that belongs to a list of another table's rule.
     pub fn add_row(&mut self, collected: &Collected, row: &Row<'_>, at: Timestamp) {
-        let wanted = collected.on.is_none_or(|on| on == row.operation);
+        let wanted = collected.on.is_empty() || collected.on.contains(&row.operation);
         if !wanted || !collected.when.iter().all(|condition| condition.holds(row, at)) {
             return;
         }
@@ -77,7 +77,9 @@ impl Gathered {
             self.is_cut = true;
             return;
         }
-        let list = self.rows.entry((collected.slot, row.operation, key)).or_default();
+        // Rows of several operations are one list.
+        let operation = collected.on.first().copied().unwrap_or(row.operation);
+        let list = self.rows.entry((collected.slot, operation, key)).or_default();
         // One more than is shown says that there are more.
         if list.len() <= LIST_MAX && !list.iter().any(|item| item == value) {
             list.push(value.to_vec());
@@ -95,7 +97,7 @@ impl Gathered {
     /// The list that belongs to a row.
     #[must_use]
     pub fn rows(&self, rows: &RowsKey, row: &Row<'_>) -> &[Vec<u8>] {
-        let operation = rows.on.unwrap_or(row.operation);
+        let operation = rows.on.first().copied().unwrap_or(row.operation);
         let list = joined_key(row, &rows.key, false)
             .and_then(|key| self.rows.get(&(rows.slot, operation, key)));
         list.map_or(&[], Vec::as_slice)

@@ -4,7 +4,7 @@
 
 use super::caller::joined_key;
 use crate::tuple::{Operation, Row};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// Deleted parents of one transaction that are kept; of more, the children have no cause.
@@ -24,8 +24,6 @@ pub struct Kin {
 pub struct Deletions {
     rows: Vec<Deleted>,
     by_key: HashMap<(usize, Vec<u8>), usize>,
-    /// Parents that the transaction also updated: their event is known only when it is told.
-    touched: HashSet<(usize, Vec<u8>)>,
 }
 
 #[derive(Debug)]
@@ -40,19 +38,14 @@ fn keys(row: &Row<'_>, kin: &[(usize, Vec<usize>)], old: bool) -> Vec<(usize, Ve
 }
 
 impl Deletions {
-    /// Takes the change of a parent before anything is told; `event` is what its deletion will be told as.
+    /// Takes the deletion of a parent before anything is told; `event` is what it will be told as.
     pub fn add(&mut self, kin: &Kin, row: &Row<'_>, event: Option<Uuid>) {
-        if self.rows.len() >= DELETED_MAX || self.touched.len() >= DELETED_MAX {
+        if self.rows.len() >= DELETED_MAX {
             return;
         }
-        let children = keys(row, &kin.children, true);
-        if row.operation == Operation::Update {
-            self.touched.extend(children);
-            return;
-        }
-        let event = event.filter(|_| children.iter().all(|key| !self.touched.contains(key)));
         let place = self.rows.len();
         self.rows.push(Deleted { event, parents: keys(row, &kin.parents, true) });
+        let children = keys(row, &kin.children, true);
         self.by_key.extend(children.into_iter().map(|key| (key, place)));
     }
 

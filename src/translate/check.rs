@@ -46,6 +46,11 @@ impl Checker<'_> {
             | ValueSpec::Label { column, old: false, .. }
             | ValueSpec::Sha256 { column, old: false }
             | ValueSpec::Path { column, old: false, .. } => self.denied(column),
+            ValueSpec::Join { columns, old: false, .. } => {
+                for column in columns {
+                    self.denied(column);
+                }
+            }
             _ => self.error(
                 names.name.span(),
                 "a name must be a value of the row itself".into(),
@@ -296,6 +301,12 @@ impl Checker<'_> {
                 if let Some(labels) = labels.as_ref() {
                     let known = self.mapping.labels.keys().map(String::as_str);
                     self.known("labels", labels, &known.collect::<Vec<_>>());
+                }
+            }
+            ValueSpec::Join { columns, old, .. } => {
+                for column in columns {
+                    self.denied(column);
+                    self.old(rule, column, *old);
                 }
             }
             ValueSpec::Lookup { lookup, old } => {

@@ -192,7 +192,7 @@ impl<'a> Compiler<'a> {
                     key: key.keys().map(|column| self.column(column)).collect(),
                     column: self.column(column),
                     when: self.conditions(when, false),
-                    on: on.map(Into::into),
+                    on: on.iter().copied().map(Into::into).collect(),
                 });
             }
         }
@@ -225,7 +225,7 @@ impl<'a> Compiler<'a> {
         let unless = spec.unless.as_ref().map(|rows| RowsKey {
             slot,
             key: rows.key.values().map(&mut read).collect(),
-            on: rows.on.map(Into::into),
+            on: rows.on.iter().copied().map(Into::into).collect(),
         });
         Rule {
             event_type,
@@ -273,6 +273,10 @@ impl<'a> Compiler<'a> {
                 self.is_json(column, position);
                 Source::Path { position, old: *old, path: Box::new(path.clone()), list: *list }
             }
+            ValueSpec::Join { columns, with, old } => {
+                let columns = columns.iter().map(|column| read(column, *old)).collect();
+                Source::Join { columns, with: with.clone(), old: *old }
+            }
             ValueSpec::Sha256 { column, old } => {
                 Source::Sha256 { position: read(column, *old), old: *old }
             }
@@ -287,7 +291,11 @@ impl<'a> Compiler<'a> {
                 let key = rows.key.values().map(|column| read(column, false)).collect();
                 *slot += 1;
                 let list = matches!(spec, ValueSpec::Rows(_));
-                let rows = RowsKey { slot: *slot - 1, key, on: rows.on.map(Into::into) };
+                let rows = RowsKey {
+                    slot: *slot - 1,
+                    key,
+                    on: rows.on.iter().copied().map(Into::into).collect(),
+                };
                 Source::Rows { rows, list }
             }
             ValueSpec::Changed(columns) => Source::Changed {

@@ -5,6 +5,7 @@ use super::{
     caller::Gathered,
     commit_of, for_each_entry,
     names::{NameKey, Names},
+    remember::Known,
     row_change,
     rule::{Rule, Source},
     table::Tables,
@@ -19,7 +20,7 @@ use crate::{
     transaction::Transaction,
     tuple::{Operation, RememberedValue, Row, RowSpans},
 };
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 /// The reading for what a transaction says as a whole.
 #[derive(Debug, Default)]
@@ -27,6 +28,27 @@ pub(super) struct Gathering {
     cursor: Cursor,
     /// Relations that change inside the transaction: they must not change yet for the second reading.
     changed: Option<Tables>,
+    /// What the transaction's own rows will have made known by then.
+    kept: HashMap<(usize, String), Option<String>>,
+}
+
+/// Rows of one transaction whose old values this reading keeps; of more, it knows what was before the transaction.
+const KEPT_MAX: usize = 100_000;
+
+/// What is known, and above it what the transaction itself says.
+struct Overlay<'a> {
+    kept: &'a HashMap<(usize, String), Option<String>>,
+    names: &'a Names,
+}
+
+impl Known for Overlay<'_> {
+    fn name(&self, names: usize, key: &str) -> Option<Option<&str>> {
+        if self.kept.is_empty() {
+            return self.names.peek(names, key);
+        }
+        let kept = self.kept.get(&(names, key.to_owned()));
+        kept.map(|name| name.as_deref()).or_else(|| self.names.peek(names, key))
+    }
 }
 
 impl Translator {
@@ -57,7 +79,8 @@ impl Translator {
                     let oid = change.0;
                     let table = tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
                     let table = Arc::clone(table);
-                    if !self.gather_row(&table, change, (transaction, wal_start), gathered) {
+                    let kept = &mut gathering.kept;
+                    if !self.gather_row(&table, change, (transaction, wal_start), gathered, kept) {
                         gathering.cursor.rewind(offset);
                         let tables = gathering.changed.as_ref().unwrap_or(&self.tables);
                         let cursor = gathering.cursor.clone();
@@ -77,17 +100,21 @@ impl Translator {
         (oid, operation, old, new): RowChange<'_>,
         (transaction, wal_start): (&Transaction, Lsn),
         gathered: &mut Gathered,
+        kept: &mut HashMap<(usize, String), Option<String>>,
     ) -> bool {
         let row = Row::new(operation, &table.relation, old, new, &mut self.spans);
-        let Ok(remembered) = remembered(table, &row, &self.names) else { return false };
+        let known = Overlay { kept, names: &self.names };
+        let Ok(remembered) = remembered(table, &row, &known) else { return false };
         let row = row.with_remembered(&remembered);
         let at = transaction.commit_time;
         for collected in &table.collected {
             gathered.add_row(collected, &row, at);
         }
-        if operation != Operation::Insert && !table.kin.children.is_empty() {
-            let is_deleted = operation == Operation::Delete;
-            let rule = table.rules.iter().find(|rule| is_deleted && rule.takes.matches(&row, at));
+        if let Some(remember) = table.remember.as_ref().filter(|_| kept.len() < KEPT_MAX) {
+            remember.after(&row, &mut |row| drop(kept.insert((row.names, row.key), row.name)));
+        }
+        if operation == Operation::Delete && !table.kin.children.is_empty() {
+            let rule = table.rules.iter().find(|rule| rule.takes.matches(&row, at));
             let change = ChangeKey { wal_start, relation: oid, index: 0 };
             let commit = commit_of(transaction);
             let event = rule.map(|rule| event_id(self.origin, commit, change, &rule.id));
@@ -152,9 +179,9 @@ impl Window<'_> {
 pub(super) fn remembered(
     table: &Table,
     row: &Row<'_>,
-    names: &Names,
+    known: &impl Known,
 ) -> Result<Vec<(usize, RememberedValue)>, NameKey> {
-    table.remember.as_ref().map_or_else(|| Ok(Vec::new()), |remember| remember.before(row, names))
+    table.remember.as_ref().map_or_else(|| Ok(Vec::new()), |remember| remember.before(row, known))
 }
 
 /// Whether a rule that takes the row or an entry of it looks up names that are not in memory; tells each.

@@ -72,6 +72,15 @@ impl<'a> Scope<'a> {
                     }
                 }
             }
+            Source::Join { columns, with, old } => {
+                let mut text = Vec::new();
+                for (index, &position) in columns.iter().enumerate() {
+                    let Value::Text(value) = self.value(position, *old) else { return None };
+                    text.extend_from_slice(if index > 0 { with.as_bytes() } else { b"" });
+                    text.extend_from_slice(value);
+                }
+                Some(push_text(out, &text, limit))
+            }
             Source::Sha256 { position, old } => match self.value(*position, *old) {
                 Value::Text(value) => {
                     out.push_str(&sha256_text(value));
@@ -142,7 +151,7 @@ impl<'a> Scope<'a> {
                 }
                 Some(flags)
             }
-            Source::Sha256 { .. } | Source::Rows { list: false, .. } => {
+            Source::Join { .. } | Source::Sha256 { .. } | Source::Rows { list: false, .. } => {
                 let mut text = String::new();
                 let mut flags = self.push_text(source, &mut text, usize::MAX)?;
                 flags |= push_json_string(out, text.as_bytes(), limit);
@@ -174,7 +183,7 @@ impl<'a> Scope<'a> {
             | Source::Label { position, old: false, .. }
             | Source::Path { position, old: false, .. }
             | Source::Sha256 { position, old: false } => {
-                self.row.operation == crate::tuple::Operation::Update
+                self.row.operation != crate::tuple::Operation::Insert
                     && self.row.value(*position) == Value::Absent
             }
             _ => false,

@@ -86,7 +86,7 @@ pub struct UnlessSpec {
     key: BTreeMap<Name, Name>,
     #[serde(default)]
     when: BTreeMap<Name, ConditionSpec>,
-    on: Option<OperationWord>,
+    on: Option<OneOrMore<OperationWord>>,
 }
 
 /// `each = "column"`, or `{ column = "…", key = "…" }`.
@@ -149,6 +149,7 @@ fn unless<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RowsSpec>
             "\"unless\" needs \"key\"\nWrite key = { its_column = \"column of this row\" }.",
         )
     })?;
+    let on = on.map(|on| on.0).unwrap_or_default();
     Ok(Some(RowsSpec { table: row, on, key, when, column }))
 }
 

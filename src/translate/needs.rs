@@ -102,9 +102,13 @@ impl Needs<'_> {
     }
 
     fn rows(&mut self, rows: &RowsSpec, on_delete: bool) {
-        let on_delete = rows.on.map_or(on_delete, |on| on == OperationWord::Delete);
-        for column in rows.key.keys().chain(rows.when.keys()).chain([&rows.column]) {
+        let on_delete =
+            if rows.on.is_empty() { on_delete } else { rows.on.contains(&OperationWord::Delete) };
+        for column in rows.key.keys().chain([&rows.column]) {
             self.read(rows.table.get_ref(), column, on_delete);
+        }
+        for (column, condition) in &rows.when {
+            self.read(rows.table.get_ref(), column, on_delete || reads_old(condition));
         }
     }
 }
@@ -139,6 +143,11 @@ fn value_columns<'a>(value: &'a ValueSpec, on_delete: bool, tell: &mut dyn FnMut
         | ValueSpec::Label { column, old, .. }
         | ValueSpec::Sha256 { column, old }
         | ValueSpec::Path { column, old, .. } => tell(column, *old || on_delete),
+        ValueSpec::Join { columns, old, .. } => {
+            for column in columns {
+                tell(column, *old || on_delete);
+            }
+        }
         ValueSpec::Lookup { lookup, old } => {
             lookup.visit(&mut |_| {}, &mut |column| tell(column, *old || on_delete));
         }

@@ -15,6 +15,18 @@ use crate::{
 /// A longer value is not remembered: then its old value is not known.
 const VALUE_BYTES_MAX: usize = 4_096;
 
+/// Who knows what is remembered.
+pub trait Known {
+    /// `None`: it is not in memory. `Some(None)`: there is nothing.
+    fn name(&self, names: usize, key: &str) -> Option<Option<&str>>;
+}
+
+impl Known for Names {
+    fn name(&self, names: usize, key: &str) -> Option<Option<&str>> {
+        self.peek(names, key)
+    }
+}
+
 /// What is remembered of a table's rows, compiled.
 #[derive(Debug)]
 pub struct Remember {
@@ -33,35 +45,41 @@ impl Remember {
     pub fn before(
         &self,
         row: &Row<'_>,
-        names: &Names,
+        known: &impl Known,
     ) -> Result<Vec<(usize, RememberedValue)>, NameKey> {
         if row.operation == Operation::Insert {
             return Ok(Vec::new());
         }
         let Some(key) = columns_key(row, &self.key, true) else { return Ok(Vec::new()) };
-        match names.peek(self.names, &key) {
+        match known.name(self.names, &key) {
             None => Err(NameKey { names: self.names, key }),
             Some(None) => Ok(Vec::new()),
             Some(Some(text)) => Ok(self.read(text)),
         }
     }
 
-    /// Keeps what the row holds after the change, or forgets it.
-    pub fn keep(&self, row: &Row<'_>, names: &mut Names, rows: &mut Vec<NameRow>) {
+    /// What to keep of the row after the change, and what to forget.
+    pub fn after(&self, row: &Row<'_>, keep: &mut dyn FnMut(NameRow)) {
         let before = columns_key(row, &self.key, true);
         let before = before.filter(|_| row.operation != Operation::Insert);
         let after = columns_key(row, &self.key, false);
         let after = after.filter(|_| row.operation != Operation::Delete);
         if let Some(key) = before.filter(|before| after.as_ref() != Some(before)) {
-            names.put(self.names, &key, None);
-            rows.push(NameRow { names: self.names, key, name: None });
+            keep(NameRow { names: self.names, key, name: None });
         }
-        let Some(key) = after else { return };
-        let text = self.text(row);
-        if names.get(self.names, &key) != Some(&text) {
-            names.put(self.names, &key, Some(&text));
-            rows.push(NameRow { names: self.names, key, name: Some(text) });
+        if let Some(key) = after {
+            keep(NameRow { names: self.names, key, name: Some(self.text(row)) });
         }
+    }
+
+    /// Keeps it, if it is not what is known already.
+    pub fn keep(&self, row: &Row<'_>, names: &mut Names, rows: &mut Vec<NameRow>) {
+        self.after(row, &mut |kept| {
+            if names.peek(kept.names, &kept.key) != Some(kept.name.as_deref()) {
+                names.put(kept.names, &kept.key, kept.name.as_deref());
+                rows.push(kept);
+            }
+        });
     }
 
     /// A JSON list of the columns: a text, `null`, or 0 for what is not known.

@@ -42,12 +42,12 @@ pub struct Takes {
     pub changed: Vec<usize>,
 }
 
-/// Which rows of a transaction are asked for: `slot` is the place among the mapping's sets of rows, `key` are positions in this row, `on` says what was done to them, if not the same as to this row.
+/// Which rows of a transaction are asked for: `slot` is the place among the mapping's sets of rows, `key` are positions in this row, `on` says what was done to them; nothing: the same as to this row.
 #[derive(Debug)]
 pub struct RowsKey {
     pub slot: usize,
     pub key: Vec<usize>,
-    pub on: Option<Operation>,
+    pub on: Vec<Operation>,
 }
 
 /// A compiled value.
@@ -68,6 +68,11 @@ pub enum Source {
         old: bool,
         path: Box<JsonPath>,
         list: bool,
+    },
+    Join {
+        columns: Vec<usize>,
+        with: String,
+        old: bool,
     },
     Sha256 {
         position: usize,
@@ -223,6 +228,6 @@ pub struct Collected {
     pub key: Vec<usize>,
     pub column: usize,
     pub when: Vec<Condition>,
-    /// Only rows to which this was done.
-    pub on: Option<Operation>,
+    /// Only rows to which one of these was done; nothing: any.
+    pub on: Vec<Operation>,
 }

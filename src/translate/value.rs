@@ -102,6 +102,8 @@ pub enum ValueSpec {
     Label { column: Name, labels: Option<Name>, old: bool },
     /// `{ column = "…", path = "$…" }`: what a JSONPath (RFC 9535) finds in a JSON column; with `list = true` all of it.
     Path { column: Name, path: JsonPath, list: bool, old: bool },
+    /// `{ join = ["id", "project"] }`: several columns as one text, with a dot between them or what `with` says.
+    Join { columns: Vec<Name>, with: String, old: bool },
     /// `{ sha256 = "column" }`: the hash of the value, in hexadecimal digits.
     Sha256 { column: Name, old: bool },
     /// `{ lookup = "names", key = "column" }`: the name of a key, as it was at that point of the log.
@@ -148,7 +150,7 @@ impl LookupSpec {
 pub struct RowsSpec {
     pub table: Name,
     /// What was done to them; nothing: the same as to this row.
-    pub on: Option<OperationWord>,
+    pub on: Vec<OperationWord>,
     /// Column of `table` → column of this row.
     pub key: BTreeMap<Name, Name>,
     pub when: BTreeMap<Name, ConditionSpec>,
@@ -169,7 +171,9 @@ struct ValueTable {
     sha256: Option<Name>,
     lookup: Option<Name>,
     key: Option<KeySpec>,
-    on: Option<OperationWord>,
+    on: Option<OneOrMore<OperationWord>>,
+    join: Option<Vec<Name>>,
+    with: Option<String>,
     rows: Option<Name>,
     row: Option<Name>,
     #[serde(default)]
@@ -315,6 +319,7 @@ const FORMS: &[(&str, &[&str])] = &[
     ("row", &["row", "key", "when", "column", "on"]),
     ("label", &["label", "labels", "old"]),
     ("lookup", &["lookup", "key", "old"]),
+    ("join", &["join", "with", "old"]),
     ("sha256", &["sha256", "old"]),
     ("changed", &["changed"]),
     ("value", &["value"]),
@@ -334,6 +339,8 @@ impl ValueTable {
             ("sha256", self.sha256.is_some()),
             ("key", self.key.is_some()),
             ("on", self.on.is_some()),
+            ("join", self.join.is_some()),
+            ("with", self.with.is_some()),
             ("rows", self.rows.is_some()),
             ("row", self.row.is_some()),
             ("when", !self.when.is_empty()),
@@ -370,9 +377,14 @@ impl ValueTable {
                     "{form:?} needs \"key\", a table, and \"column\"\nWrite key = {{ its_column = \"column of this row\" }} and the column that is taken of those rows."
                 ));
             };
-            let on = self.on.or((!is_list).then_some(OperationWord::Insert));
+            let inserted = if is_list { Vec::new() } else { vec![OperationWord::Insert] };
+            let on = self.on.map_or(inserted, |on| on.0);
             let rows = RowsSpec { table, on, key, when, column };
             return Ok(if is_list { ValueSpec::Rows(rows) } else { ValueSpec::Row(rows) });
+        }
+        if let Some(columns) = self.join {
+            let with = self.with.unwrap_or_else(|| ".".to_owned());
+            return Ok(ValueSpec::Join { columns, with, old });
         }
         if let Some(column) = self.sha256 {
             return Ok(ValueSpec::Sha256 { column, old });
