@@ -20,12 +20,12 @@ COMMENT ON FUNCTION journal.list(TEXT[]) IS 'The distinct values of a list as JS
 CREATE FUNCTION journal.value(content TEXT) RETURNS TEXT
 LANGUAGE sql IMMUTABLE
 AS $$
-    SELECT CASE WHEN octet_length(content) <= 65536 THEN content
+    SELECT CASE WHEN content IS NULL OR octet_length(content) <= 65536 THEN content
            ELSE format('sha256:%s of %s bytes', encode(sha256(convert_to(content, 'UTF8')), 'hex'), octet_length(content)) END
 $$;
 CREATE FUNCTION journal.message(content TEXT) RETURNS TEXT
 LANGUAGE sql IMMUTABLE
-AS $$ SELECT CASE WHEN octet_length(content) <= 65536 THEN content ELSE left(content, 65533) || '…' END $$;
+AS $$ SELECT CASE WHEN content IS NULL OR octet_length(content) <= 65536 THEN content ELSE left(content, 65533) || '…' END $$;
 COMMENT ON FUNCTION journal.value(TEXT) IS 'A value of a payload; its hash if it is long.';
 COMMENT ON FUNCTION journal.message(TEXT) IS 'An error message, cut if it is long.';
 
