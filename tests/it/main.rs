@@ -11,6 +11,7 @@
 
 mod changes;
 mod demo;
+mod ignored;
 mod large;
 mod mapping;
 mod names;
