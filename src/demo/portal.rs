@@ -20,7 +20,10 @@ pub const JOURNAL_SQL: &str = concat!(
     include_str!("../../sql/sample/journal_facilities.sql"),
 );
 /// `activity.act(seed)`, one thing that a person would do.
-pub const ACTIVITY_SQL: &str = include_str!("../../sql/sample/activity.sql");
+pub const ACTIVITY_SQL: &str = concat!(
+    include_str!("../../sql/sample/activity.sql"),
+    include_str!("../../sql/sample/activity_testbed.sql"),
+);
 /// The fixed story, step by step.
 pub const STORY_SQL: &str = include_str!("../../sql/sample/story.sql");
 /// Tables that tell who the caller is, by the optional trigger.
