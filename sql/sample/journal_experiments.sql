@@ -39,19 +39,19 @@ AS $$
 $$;
 COMMENT ON FUNCTION journal.errors(JSONB) IS 'Messages of level Error, joined by "; "; NULL if there are none.';
 
--- What the audit still knows of a deleted realization's links: as many as go into 1,000 bytes.
-CREATE FUNCTION journal.remembered_links(links JSONB) RETURNS JSONB
+-- What the audit still knows of a list when the row is not sent again: as much as goes into 16 KiB.
+CREATE FUNCTION journal.remembered(items JSONB) RETURNS JSONB
 LANGUAGE sql IMMUTABLE
 AS $$
     WITH item AS (
         SELECT value, ordinality, sum(octet_length(value::text) + 1) OVER (ORDER BY ordinality) AS bytes
-        FROM jsonb_array_elements(jsonb_path_query_array(links, '$.*.link')) WITH ORDINALITY
+        FROM jsonb_array_elements(items) WITH ORDINALITY
     )
-    SELECT coalesce(jsonb_agg(value ORDER BY ordinality) FILTER (WHERE bytes + 6 <= 1000), '[]')
-        || CASE WHEN bool_or(bytes + 6 > 1000) THEN '["…"]'::jsonb ELSE '[]' END
+    SELECT coalesce(jsonb_agg(value ORDER BY ordinality) FILTER (WHERE bytes + 6 <= 16384), '[]')
+        || CASE WHEN bool_or(bytes + 6 > 16384) THEN '["…"]'::jsonb ELSE '[]' END
     FROM item
 $$;
-COMMENT ON FUNCTION journal.remembered_links(JSONB) IS 'The links of a realization, cut as the audit keeps them.';
+COMMENT ON FUNCTION journal.remembered(JSONB) IS 'A list, cut as the audit keeps it.';
 
 -- When a transaction was committed. Needs track_commit_timestamp.
 CREATE FUNCTION journal.committed(xid BIGINT) RETURNS TIMESTAMPTZ
@@ -99,6 +99,7 @@ realization AS (
            format('%s.%s.%s', r ->> 'id', r ->> 'eid', r ->> 'pid') AS subject,
            jsonb_build_object('realization', r -> 'id', 'experiment', r -> 'eid', 'project', r -> 'pid') AS names,
            jsonb_build_object('expires', journal.time(r ->> 'expires')) AS expiry,
+           journal.remembered(jsonb_path_query_array(r -> 'links', '$.*.link')) AS links,
            new ->> 'code' IS NOT NULL AND (old IS NULL OR old -> 'code' <> new -> 'code') AS answered,
            '{"resources": [], "facilities": [], "nodes": [], "virtual_nodes": []}' || coalesce(a.held, '{}') AS held
     FROM journal.change AS c
@@ -117,7 +118,7 @@ realization_event AS (
            CASE WHEN r ->> 'code' <> 'Ok' THEN journal.errors(r -> 'diagnostics') END,
            names || expiry || known || held
                || jsonb_build_object('code', lower(r ->> 'code'), 'action', 'allocate',
-                                     'links', jsonb_path_query_array(r -> 'links', '$.*.link')),
+                                     'links', links),
            nullif(r ->> 'creator', '')
     FROM realization WHERE op <> 'DELETE' AND answered
     UNION ALL
@@ -131,7 +132,7 @@ realization_event AS (
            subject, TRUE, NULL,
            names || expiry || held
                || jsonb_build_object('revision', r -> 'revision', 'action', 'deallocate',
-                                     'links', journal.remembered_links(r -> 'links')),
+                                     'links', links),
            NULL
     FROM realization WHERE op = 'DELETE'
 ),
@@ -157,26 +158,26 @@ materialization AS (
     FROM journal.change CROSS JOIN LATERAL (SELECT coalesce(new, old)) AS image (r)
     WHERE tbl = 'materializations'
 ),
+listed AS (
+    SELECT *, jsonb_build_object('resources', journal.remembered(resources), 'nodes', journal.remembered(nodes),
+                                 'links', journal.remembered(links)) AS remembered
+    FROM materialization
+),
 materialization_event AS (
     SELECT seq, xid, 'materialization_started' AS event_type, subject, TRUE AS success, NULL::text AS error_message,
            names || known || jsonb_build_object('action', 'allocate', 'resources', resources, 'nodes', nodes, 'links', links) AS payload
-    FROM materialization WHERE op = 'INSERT'
+    FROM listed WHERE op = 'INSERT'
     UNION ALL
     SELECT seq, xid, 'materialization_completed', subject, r ->> 'highest_status' = 'Success',
            CASE WHEN r ->> 'highest_status' = 'Error' THEN journal.errors(r -> 'messages') END,
-           names || known || jsonb_build_object('action', 'allocate', 'status', lower(r ->> 'highest_status'),
-                                                'resources', resources, 'nodes', nodes, 'links', links)
-    FROM materialization
+           names || known || jsonb_build_object('action', 'allocate', 'status', lower(r ->> 'highest_status')) || remembered
+    FROM listed
     WHERE op <> 'DELETE' AND r ->> 'highest_status' IN ('Success', 'Error')
       AND (old IS NULL OR old -> 'highest_status' <> new -> 'highest_status')
     UNION ALL
-    -- Of a deleted one the audit knows what it was told before, up to 4 KiB of each.
     SELECT seq, xid, 'dematerialized', subject, TRUE, NULL,
-           names || jsonb_build_object('action', 'deallocate', 'old_status', lower(r ->> 'highest_status'),
-                                       'resources', CASE WHEN octet_length(r ->> 'metal') <= 4096 THEN resources END,
-                                       'nodes', CASE WHEN octet_length(r ->> 'vms') <= 4096 THEN nodes END,
-                                       'links', CASE WHEN octet_length(r ->> 'links') <= 4096 THEN links END)
-    FROM materialization WHERE op = 'DELETE'
+           names || jsonb_build_object('action', 'deallocate', 'old_status', lower(r ->> 'highest_status')) || remembered
+    FROM listed WHERE op = 'DELETE'
 )
 SELECT seq, xid, event_type, r ->> 'experiment' AS subject, 'experiment' AS subject_type, r ->> 'revision' AS target,
        success, error_message, jsonb_strip_nulls(payload) AS payload, NULL::text AS row_caller

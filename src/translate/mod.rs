@@ -23,7 +23,7 @@ pub mod value;
 
 use crate::{
     decode::{Message, OldTuple, RelationMessage, TupleData, decode},
-    event::{ChangeKey, Commit, Events, INDEXED_TEXT_BYTES_MAX, Origin},
+    event::{ChangeKey, Commit, Events, Origin},
     lsn::Lsn,
     spool::Cursor,
     transaction::{Transaction, TransactionError},
@@ -46,6 +46,8 @@ use uuid::Uuid;
 
 /// How many changes are looked at for names that are missing, so that one question asks for many.
 const NAMES_WINDOW_CHANGES: usize = 500;
+/// Longest list that is kept as a name, in bytes of JSON. No index holds it.
+const NAME_LIST_BYTES_MAX: usize = 16_384;
 
 /// Why a transaction cannot be translated.
 #[derive(Debug, thiserror::Error)]
@@ -326,7 +328,7 @@ fn feed_name(source: &Source, row: &Row<'_>) -> Option<Option<String>> {
     }
     if let Source::Path { position, path, list: true, .. } = source {
         let Value::Text(value) = row.value(*position) else { return None };
-        return json::name_list(value, path, INDEXED_TEXT_BYTES_MAX).map(Some);
+        return json::name_list(value, path, NAME_LIST_BYTES_MAX).map(Some);
     }
     let mut name = String::new();
     json::plain_text(source, row, &mut name)?;

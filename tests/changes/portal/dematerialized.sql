@@ -1,4 +1,4 @@
--- What it was made of is remembered, for the row is not in the log; a list of more than 4 KiB is not.
+-- What it was made of is remembered, for the row is not in the log; a long list of them up to 16 KiB.
 INSERT INTO portal.users (username, state, uid, gid) VALUES ('sedge', 'Active', 1, 1);
 INSERT INTO portal.projects (name, gid, state) VALUES ('mesh', 1, 'Active');
 INSERT INTO portal.experiments (project, name, creator) VALUES ('mesh', 'mesh8', 'sedge');
@@ -12,7 +12,7 @@ INSERT INTO portal.materializations (pid, eid, rid, metal, vms, links) VALUES
     ('mesh', 'mesh8', 'one', '[{"facility": "hill", "resource": "m1"}]', '[{"vm_alloc": {"node": "b", "resource": "m2"}}, {"vm_alloc": {"node": "c", "resource": "m2"}}]', '[{"link": "lan0"}, {"link": "lan1"}]');
 INSERT INTO portal.realizations (pid, eid, id, creator, code) VALUES ('mesh', 'mesh8', 'two', 'sedge', 'Ok');
 INSERT INTO portal.materializations (pid, eid, rid, highest_status, metal, vms) VALUES
-    ('mesh', 'mesh8', 'two', 'Success', '[{"facility": "hill", "resource": "m4"}]', (SELECT jsonb_agg(jsonb_build_object('vm_alloc', jsonb_build_object('node', 'n' || n))) FROM generate_series(1, 200) AS n));
+    ('mesh', 'mesh8', 'two', 'Success', '[{"facility": "hill", "resource": "m4"}]', (SELECT jsonb_agg(jsonb_build_object('vm_alloc', jsonb_build_object('node', 'n' || n))) FROM generate_series(1, 2000) AS n));
 -- when
 BEGIN;
 UPDATE portal.materializations SET highest_status = 'Unresponsive' WHERE rid = 'one';

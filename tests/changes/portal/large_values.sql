@@ -1,4 +1,4 @@
--- Lists stored out of line that an UPDATE does not touch are not sent. What is remembered of them is told, what is too long for that is left out and flagged.
+-- Values stored out of line that an UPDATE does not touch are not sent. The lists of names are known all the same; the messages are not, which is flagged.
 -- unproven: the journal has the whole rows, and cannot know which values the server sent.
 INSERT INTO portal.users (username, state, uid, gid) VALUES ('sedge', 'Active', 1, 1);
 INSERT INTO portal.projects (name, gid, state) VALUES ('mesh', 1, 'Active');

@@ -9,7 +9,7 @@ INSERT INTO portal.realizations (pid, eid, id, revision, creator, expires, compl
 INSERT INTO portal.allocations (pid, eid, rid, fid, resource, node, virt) VALUES
     ('mesh', 'mesh8', 'one', 'hill', 'm1', 'a', FALSE), ('mesh', 'mesh8', 'one', 'hill', 'm2', 'b', TRUE), ('mesh', 'mesh8', 'one', 'dale', 'm2', 'c', TRUE);
 INSERT INTO portal.realizations (pid, eid, id, creator, code, links) VALUES
-    ('mesh', 'mesh8', 'two', 'sedge', 'Ok', (SELECT jsonb_object_agg('link' || n, jsonb_build_object('link', 'link' || n)) FROM generate_series(1, 400) AS n));
+    ('mesh', 'mesh8', 'two', 'sedge', 'Ok', (SELECT jsonb_object_agg('link' || n, jsonb_build_object('link', 'link' || n)) FROM generate_series(1, 2000) AS n));
 -- when
 BEGIN;
 SELECT pg_logical_emit_message(true, 'portal_audit.ctx', '{"caller":"sedge","s":"portal","t":"realizations","op":"DELETE"}');
