@@ -9,6 +9,7 @@
     reason = "a test that fails should say so at once; `pub` says here what the tests may use"
 )]
 
+mod canary;
 mod changes;
 mod demo;
 mod ignored;
