@@ -88,8 +88,8 @@ impl Fault {
             Self::Source(error) | Self::Audit(error) => {
                 is_definite_code(error.sqlstate()) || matches!(error, ConnectError::ConnInfo { .. })
             }
-            Self::Catalog(CatalogError::Query { source }) => {
-                is_definite_code(crate::connect::sqlstate_of(source))
+            Self::Catalog(CatalogError::Query { report }) => {
+                is_definite_code(crate::connect::sqlstate_of(report))
             }
             Self::Snapshot(error) => {
                 is_definite_code(error.sqlstate())

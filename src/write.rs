@@ -33,11 +33,11 @@ const COPY_CHUNK_BYTES: usize = 128 * 1024;
 /// SQLSTATE of `portal_audit.advance` when progress is not where we left it.
 const PROGRESS_MOVED: &str = "PA001";
 
-/// Why a batch was not written.
+/// Why a batch was not written. The server's report is not a source, because printing that prints DETAIL too, and DETAIL quotes the row.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    #[error("the audit database refused to {action}: {}", connect::describe(source))]
-    Database { action: &'static str, source: tokio_postgres::Error },
+    #[error("the audit database refused to {action}: {}", connect::describe(report))]
+    Database { action: &'static str, report: tokio_postgres::Error },
     #[error("the audit database did not answer within {seconds} s")]
     Silent { seconds: u64 },
     #[error("another sidecar has written source {source_name:?} meanwhile")]
@@ -51,7 +51,7 @@ impl WriteError {
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
-            Self::Database { source, .. } => connect::sqlstate_of(source),
+            Self::Database { report, .. } => connect::sqlstate_of(report),
             Self::Silent { .. } | Self::Moved { .. } | Self::TooLarge => None,
         }
     }
@@ -117,7 +117,7 @@ async fn answered<T>(
 ) -> Result<T, WriteError> {
     match tokio::time::timeout(timeout, pin!(query)).await {
         Err(_elapsed) => Err(WriteError::Silent { seconds: timeout.as_secs() }),
-        Ok(Err(source)) => Err(WriteError::Database { action, source }),
+        Ok(Err(report)) => Err(WriteError::Database { action, report }),
         Ok(Ok(value)) => Ok(value),
     }
 }

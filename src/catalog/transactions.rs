@@ -32,7 +32,7 @@ pub async fn is_server(
     // The file's name begins with the timeline. The control file has it only from the next checkpoint on.
     const QUERY: &str = "SELECT system_identifier::text, left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) FROM pg_control_system()";
     let row = session.client.query_one(QUERY, &[]).await;
-    let row = row.map_err(|source| CatalogError::Query { source })?;
+    let row = row.map_err(|report| CatalogError::Query { report })?;
     let (here, begins): (&str, &str) = (row.get(0), row.get(1));
     Ok(here == system_identifier.to_string() && begins == format!("{timeline:08X}"))
 }
@@ -69,7 +69,7 @@ async fn ask(session: &Session, xids: &[i64]) -> Result<Vec<(i64, Outcome)>, Cat
     const QUERY: &str =
         "SELECT xid, pg_xact_status(xid::text::xid8) FROM unnest($1::bigint[]) AS u (xid)";
     let rows = session.client.query(QUERY, &[&xids]).await;
-    let rows = rows.map_err(|source| CatalogError::Query { source })?;
+    let rows = rows.map_err(|report| CatalogError::Query { report })?;
     let outcome = |status: Option<&str>| match status {
         Some("committed") => Outcome::Committed,
         Some("aborted") => Outcome::RolledBack,
@@ -86,7 +86,7 @@ async fn ask(session: &Session, xids: &[i64]) -> Result<Vec<(i64, Outcome)>, Cat
 pub async fn log_end(session: &Session) -> Result<Lsn, CatalogError> {
     const QUERY: &str = "SELECT pg_current_wal_insert_lsn()";
     let row = session.client.query_one(QUERY, &[]).await;
-    let row = row.map_err(|source| CatalogError::Query { source })?;
+    let row = row.map_err(|report| CatalogError::Query { report })?;
     Ok(end_of_last_record(Lsn(row.get::<_, PgLsn>(0).into())))
 }
 

@@ -169,8 +169,8 @@ impl First<'_> {
 /// The source's clock.
 async fn source_time(session: &Session) -> Result<Timestamp, Fault> {
     let row = session.client.query_one("SELECT clock_timestamp()", &[]).await;
-    let row = row.map_err(|source| {
-        Fault::Snapshot(SnapshotError::Source { action: "ask the time".to_owned(), source })
+    let row = row.map_err(|report| {
+        Fault::Snapshot(SnapshotError::Source { action: "ask the time".to_owned(), report })
     })?;
     Ok(Timestamp::from(row.get::<_, chrono::DateTime<chrono::Utc>>(0)))
 }

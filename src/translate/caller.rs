@@ -5,10 +5,11 @@
 use super::{
     cascade::Deletions,
     context::Contexts,
+    json::sha256_text,
     rule::{Collected, RowsKey},
 };
 use crate::{
-    event::{INDEXED_TEXT_BYTES_MAX, push_json_string, push_text},
+    event::{INDEXED_TEXT_BYTES_MAX, looks_secret, push_json_string, push_text},
     timestamp::Timestamp,
     tuple::{Operation, Row, Value},
 };
@@ -87,9 +88,12 @@ pub fn joined_key(row: &Row<'_>, positions: &[usize], old: bool) -> Option<Vec<u
     Some(joined)
 }
 
-/// A key's text for the names map: what is not UTF-8 is escaped, so that two keys never fall together, and one too long for an index stands as its hash.
+/// A key's text for the names map: what is not UTF-8 is escaped, so that two keys never fall together, and one too long for an index stands as its hash. So does one that looks like a secret, for keys are stored.
 #[must_use]
 pub fn key_text(value: &[u8]) -> Cow<'_, str> {
+    if looks_secret(value) {
+        return format!("sha256:{}", sha256_text(value)).into();
+    }
     match std::str::from_utf8(value) {
         Ok(text) if text.len() <= INDEXED_TEXT_BYTES_MAX => text.into(),
         _ => {
@@ -106,4 +110,16 @@ pub fn name_text(value: &[u8]) -> Cow<'_, str> {
     let mut text = String::new();
     push_text(&mut text, value, INDEXED_TEXT_BYTES_MAX);
     text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::key_text;
+
+    #[test]
+    fn keys_that_look_secret_are_not_stored_and_stay_apart() {
+        let (one, two) = (key_text(b"ghp_one"), key_text(b"ghp_two"));
+        assert!(one.starts_with("sha256:") && !one.contains("ghp") && one != two);
+        assert_eq!(key_text(b"plain"), "plain");
+    }
 }

@@ -26,7 +26,7 @@ pub mod value;
 
 use crate::{
     decode::{Message, OldTuple, RelationMessage, TupleData, decode},
-    event::{ChangeKey, Commit, Events, INDEXED_TEXT_BYTES_MAX, Origin},
+    event::{ChangeKey, Commit, Events, Origin},
     lsn::Lsn,
     spool::Cursor,
     transaction::{Transaction, TransactionError},
@@ -49,6 +49,8 @@ use uuid::Uuid;
 
 /// How many changes are looked at for names that are missing, so that one question asks for many.
 const NAMES_WINDOW_CHANGES: usize = 500;
+/// Longest list that is kept as a name, in bytes of JSON. No index holds it.
+const NAME_LIST_BYTES_MAX: usize = 16_384;
 
 /// Why a transaction cannot be translated.
 #[derive(Debug, thiserror::Error)]
@@ -343,23 +345,34 @@ impl Translator {
         for feed in table.feeds.iter().filter(|_| row.operation != Operation::Delete) {
             let key = lookup::columns_key(row, &feed.key, false);
             let (Some(key), Some(name)) = (key, feed_name(&feed.name, row)) else { continue };
-            if self.names.get(feed.names, &key) != Some(name.as_str()) {
-                self.names.put(feed.names, &key, Some(&name));
-                batch.names.push(NameRow { names: feed.names, key, name: Some(name) });
+            if self.names.peek(feed.names, &key) != Some(name.as_deref()) {
+                self.names.put(feed.names, &key, name.as_deref());
+                batch.names.push(NameRow { names: feed.names, key, name });
             }
         }
     }
 }
 
-/// The name that a row gives, cut to what a names table holds.
-fn feed_name(source: &Source, row: &Row<'_>) -> Option<String> {
+/// The name that a row gives, cut to what a names table holds. `Some(None)`: it says that there is none, so that a key that comes back does not bear the name of its forerunner.
+fn feed_name(source: &Source, row: &Row<'_>) -> Option<Option<String>> {
+    if let Source::Column { position, .. }
+    | Source::Label { position, .. }
+    | Source::Path { position, .. }
+    | Source::Sha256 { position, .. } = source
+    {
+        match row.value(*position) {
+            Value::Absent => return None,
+            Value::Null => return Some(None),
+            Value::Text(_) => {}
+        }
+    }
     if let Source::Path { position, path, list: true, .. } = source {
         let Value::Text(value) = row.value(*position) else { return None };
-        return json::name_list(value, path, INDEXED_TEXT_BYTES_MAX);
+        return json::name_list(value, path, NAME_LIST_BYTES_MAX).map(Some);
     }
     let mut name = String::new();
     json::plain_text(source, row, &mut name)?;
-    Some(name_text(name.as_bytes()).into_owned())
+    Some(Some(name_text(name.as_bytes()).into_owned()))
 }
 
 /// Each entry that the change of a row added, changed or removed, as a row of its own.

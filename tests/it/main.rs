@@ -10,9 +10,11 @@
 )]
 
 mod attempts;
+mod canary;
 mod changes;
 mod contexts;
 mod demo;
+mod ignored;
 mod large;
 mod mapping;
 mod names;
