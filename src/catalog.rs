@@ -139,7 +139,11 @@ impl Catalog {
         }
         let mut errors = Vec::new();
         for named in mapping.tables() {
+            let named = named.as_str();
+            let is_optional =
+                mapping.kratos.as_ref().is_some_and(|kratos| kratos.is_optional(named));
             match self.table(named) {
+                None if is_optional => {}
                 None => errors.push(self.no_table(mapping, named)),
                 Some(table) => match self.table_fault(table) {
                     Some((message, hint)) => {
@@ -267,7 +271,8 @@ fn place_of(mapping: &Mapping, table: &str) -> std::ops::Range<usize> {
     let names = mapping.names.iter().map(|(_, names)| &names.table);
     let rows = mapping.rows_specs().map(|rows| &rows.table);
     let mut all = rules.chain(names).chain(rows);
-    all.find(|name| name.get_ref() == table).map_or(0..0, toml::Spanned::span)
+    let of_kratos = mapping.kratos.as_ref().map_or(0..0, |kratos| kratos.schema.span());
+    all.find(|name| name.get_ref() == table).map_or(of_kratos, toml::Spanned::span)
 }
 
 async fn load_tables(

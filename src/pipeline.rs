@@ -15,6 +15,7 @@
 //! The write task takes one batch at a time. While it commits, the read task gathers the next: one transaction when the source is idle, thousands when we are behind.
 
 mod confirm;
+mod horizon;
 mod read;
 mod start;
 
@@ -194,7 +195,8 @@ async fn session(
     let (written, written_seen) = watch::channel(end_lsn);
     let replies = Arc::new(tokio::sync::Notify::new());
     let mut tasks = JoinSet::new();
-    let reader = read::Reader::new(settings, translator, work, Arc::clone(&replies), end_lsn);
+    let replies_wanted = Arc::clone(&replies);
+    let reader = read::Reader::new(settings, source, translator, work, replies_wanted, end_lsn);
     tasks.spawn(reader.run(frames, stop));
     tasks.spawn(write(writer, work_taken, written));
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);

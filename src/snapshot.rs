@@ -5,13 +5,15 @@
 use crate::{
     catalog::{Catalog, SourceTable},
     connect::{self, Session},
-    decode::{DecodeError, Message, decode},
+    decode::{DecodeError, Message, TupleData, decode},
     lsn::Lsn,
     timestamp::Timestamp,
     translate::{
         Batch, Limits, Table, Translator,
         emit::OldRow,
+        kratos,
         mapping::{Mapping, MappingErrors},
+        names::NameKey,
     },
     tuple::RowSpans,
     write::{End, WriteError, Writer},
@@ -86,6 +88,13 @@ impl Snapshot<'_> {
         let names = self.mapping.names.iter().map(|(_, names)| names.table.get_ref().as_str());
         let rules = self.mapping.rules.iter().filter(|rule| rule.backfill.is_some());
         let events = rules.map(|rule| rule.table.get_ref().as_str()).filter(|_| self.backfill);
+        let kratos: Vec<String> = self
+            .mapping
+            .kratos
+            .iter()
+            .flat_map(|kratos| kratos.tables().map(|(name, _)| name))
+            .collect();
+        let names = names.chain(kratos.iter().map(String::as_str));
         let names = names.map(|table| (Purpose::Names, table));
         let mut wanted: Vec<_> =
             names.chain(events.map(|table| (Purpose::Events, table))).collect();
@@ -93,11 +102,22 @@ impl Snapshot<'_> {
         let mut seen = std::collections::HashSet::new();
         wanted.retain(|wanted| seen.insert(*wanted));
         wanted.sort_by_key(|(purpose, _)| *purpose == Purpose::Events);
+        if self.mapping.kratos.is_some() {
+            // What an earlier life of the source left is not how it is now.
+            writer.forget(kratos::VOLATILE).await.map_err(SnapshotError::Write)?;
+        }
         if !wanted.is_empty() {
             self.begin().await?;
             for (purpose, table) in wanted {
                 if let Some(table) = self.catalog.table(table) {
-                    self.read(purpose, table, &mut pass, translator, writer).await?;
+                    let of_kratos =
+                        self.mapping.kratos.as_ref().filter(|_| purpose == Purpose::Names);
+                    let of_kratos =
+                        of_kratos.filter(|kratos| kratos.table(&table.relation).is_some());
+                    let filter = of_kratos.map(|kratos| kratos.snapshot_filter(&table.relation));
+                    if let Some(filter) = filter.unwrap_or(Some("true")) {
+                        self.read(purpose, table, filter, &mut pass, translator, writer).await?;
+                    }
                 }
             }
             self.execute("end the snapshot", "COMMIT").await?;
@@ -132,6 +152,7 @@ impl Snapshot<'_> {
         &self,
         purpose: Purpose,
         source_table: &SourceTable,
+        filter: &str,
         pass: &mut Pass,
         translator: &mut Translator,
         writer: &mut Writer,
@@ -151,7 +172,8 @@ impl Snapshot<'_> {
             })
             .collect();
         let (columns, schema) = (columns.join(", "), quote(&relation.namespace));
-        let query = format!("SELECT {columns} FROM {schema}.{}", quote(&relation.name));
+        let query =
+            format!("SELECT {columns} FROM {schema}.{} WHERE {filter}", quote(&relation.name));
         let failed =
             |source| SnapshotError::Source { action: format!("read table {name}"), source };
         let parameters: [&(dyn ToSql + Sync); 0] = [];
@@ -165,7 +187,7 @@ impl Snapshot<'_> {
                 message.map_err(|source| SnapshotError::Row { table: name.clone(), source })?;
             let Message::Insert { new: tuple, .. } = message else { continue };
             if purpose == Purpose::Names {
-                translator.feed_old_row(&table, tuple, &mut pass.spans, &mut pass.batch);
+                pass.feed(&table, tuple, translator, writer).await?;
             } else {
                 let key = &source_table.primary_key;
                 let (consistent_point, snapshot_time) = (self.consistent_point, self.time);
@@ -187,6 +209,37 @@ struct Pass {
 }
 
 impl Pass {
+    async fn feed(
+        &mut self,
+        table: &Table,
+        tuple: TupleData<'_>,
+        translator: &mut Translator,
+        writer: &mut Writer,
+    ) -> Result<(), SnapshotError> {
+        loop {
+            let missing = translator.feed_old_row(table, tuple, &mut self.spans, &mut self.batch);
+            if missing.is_empty() {
+                return Ok(());
+            }
+            self.look_up(&missing, translator, writer).await?;
+        }
+    }
+
+    async fn look_up(
+        &mut self,
+        missing: &[NameKey],
+        translator: &mut Translator,
+        writer: &mut Writer,
+    ) -> Result<(), SnapshotError> {
+        // Names of this pass must be written before they are asked for.
+        self.write(writer).await?;
+        let found = writer.look_up(missing).await.map_err(SnapshotError::Write)?;
+        for (key, name) in missing.iter().zip(found) {
+            translator.put_name(key, name.as_deref());
+        }
+        Ok(())
+    }
+
     async fn backfill(
         &mut self,
         table: &Table,
@@ -199,12 +252,7 @@ impl Pass {
             if missing.is_empty() {
                 return Ok(());
             }
-            // Names of this pass must be written before they are asked for.
-            self.write(writer).await?;
-            let found = writer.look_up(&missing).await.map_err(SnapshotError::Write)?;
-            for (key, name) in missing.iter().zip(found) {
-                translator.put_name(key, name.as_deref());
-            }
+            self.look_up(&missing, translator, writer).await?;
         }
     }
 

@@ -25,6 +25,7 @@ pub fn check(mapping: &Mapping) -> Vec<MappingError> {
         let same = first.entry(rule.event_type.get_ref()).or_insert(rule);
         checker.described_alike(same, rule);
     }
+    checker.errors.extend(mapping.kratos.iter().flat_map(|kratos| kratos.check(mapping)));
     checker.errors.sort_by_key(|error| (error.line, error.column));
     checker.errors
 }

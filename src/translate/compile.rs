@@ -39,7 +39,11 @@ impl<'a> Compiler<'a> {
         compiler.rules();
         compiler.name_feeds();
         compiler.collected();
-        compiler.errors
+        let mut errors = compiler.errors;
+        if let Some(kratos) = &mapping.kratos {
+            errors.extend(kratos.check_relation(mapping, relation, Some(unpublished)));
+        }
+        errors
     }
 
     /// The rules of the relation, in the file's order.

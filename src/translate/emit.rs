@@ -97,16 +97,17 @@ impl Translator {
         Ok(())
     }
 
-    /// The names that a row of a snapshot gives.
+    /// The names that a row of a snapshot gives; or those that are missing for them, and then nothing is lost by calling again.
     pub fn feed_old_row(
         &mut self,
         table: &Table,
         tuple: TupleData<'_>,
         spans: &mut RowSpans,
         batch: &mut Batch,
-    ) {
+    ) -> Vec<NameKey> {
         let row = Row::new(Operation::Insert, &table.relation, None, Some(tuple), spans);
         self.feed_names(table, &row, batch);
+        self.feed_kratos(table, &row, batch)
     }
 
     /// Events of a row that is older than the slot, for the rules that ask for them; or the names that are missing for them, and then nothing is done.
@@ -258,7 +259,7 @@ pub(super) fn push_audit(out: &mut String, source: &str, lsn: Lsn, xid: Option<u
 }
 
 /// Ends a payload whose last key is `_audit`. `n` orders the events of one transaction; the first has none.
-fn close_payload(
+pub(super) fn close_payload(
     out: &mut String,
     audit: &str,
     caller_from: &str,
@@ -271,7 +272,7 @@ fn close_payload(
         push_formatted(out, format_args!(",\"n\":{ordinal}"));
     }
     push_formatted(out, format_args!(",\"caller_from\":\"{caller_from}\""));
-    let Flags { escaped, truncated, redacted, unchanged, unresolved } = *flags;
+    let Flags { escaped, truncated, redacted, unchanged, unresolved, inferred } = *flags;
     let named = [
         (backfill, "backfill"),
         (escaped, "escaped"),
@@ -279,6 +280,7 @@ fn close_payload(
         (redacted, "redacted"),
         (unchanged, "unchanged"),
         (unresolved, "unresolved"),
+        (inferred, "inferred"),
     ];
     for (_, name) in named.iter().filter(|(is_set, _)| *is_set) {
         push_formatted(out, format_args!(",\"{name}\":true"));
@@ -287,7 +289,7 @@ fn close_payload(
 }
 
 /// A `timestamptz` as the pinned settings print it, or a `timestamp`, which is taken as UTC.
-fn parse_time(value: Value<'_>) -> Option<Timestamp> {
+pub(super) fn parse_time(value: Value<'_>) -> Option<Timestamp> {
     let Value::Text(bytes) = value else { return None };
     let text = std::str::from_utf8(bytes).ok()?;
     let zoned = chrono::DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z").ok();

@@ -4,7 +4,10 @@
 
 mod fault;
 
-use super::value::{Name, OneOrMore, RowsSpec, Scalar, ValueSpec};
+use super::{
+    kratos::{self, spec::KratosSpec},
+    value::{Name, OneOrMore, RowsSpec, Scalar, ValueSpec},
+};
 pub use fault::{MappingError, MappingErrors, did_you_mean, meant_or_known};
 use serde::{Deserialize, Deserializer, de};
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
@@ -17,6 +20,8 @@ pub struct Mapping {
     pub names: Vec<(String, NamesSpec)>,
     pub labels: BTreeMap<String, BTreeMap<String, String>>,
     pub rules: Vec<RuleSpec>,
+    /// The tables of Ory Kratos, which are translated by hand.
+    pub kratos: Option<KratosSpec>,
 }
 
 #[derive(Debug)]
@@ -34,6 +39,7 @@ struct File {
     labels: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(default)]
     event: Vec<RuleSpec>,
+    kratos: Option<KratosSpec>,
 }
 
 /// A table whose rows give names to keys.
@@ -177,7 +183,8 @@ impl Mapping {
             MappingErrors(vec![source.error(span, message, hint)])
         })?;
         let names = parsed.names.into_iter().collect();
-        let mapping = Self { source, names, labels: parsed.labels, rules: parsed.event };
+        let (labels, rules, kratos) = (parsed.labels, parsed.event, parsed.kratos);
+        let mapping = Self { source, names, labels, rules, kratos };
         let errors = super::check::check(&mapping);
         if errors.is_empty() { Ok(mapping) } else { Err(MappingErrors(errors)) }
     }
@@ -207,6 +214,30 @@ impl Mapping {
         self.names.iter().position(|(candidate, _)| candidate == name)
     }
 
+    /// The names tables as the audit database calls them; a place in it is a [`NameKey::names`](super::names::NameKey::names).
+    #[must_use]
+    pub fn entities(&self) -> Vec<&str> {
+        let kratos = self.kratos.iter().flat_map(|_| kratos::ENTITIES);
+        self.names.iter().map(|(entity, _)| entity.as_str()).chain(kratos).collect()
+    }
+
+    /// Every event type with its sentence, who may see it and how long it is kept.
+    pub fn declared(&self) -> impl Iterator<Item = (&Name, &Name, &[Name], Retention)> {
+        let rules = self.rules.iter().map(|rule| {
+            (
+                &rule.event_type,
+                &rule.describe,
+                rule.visible_to.as_slice(),
+                *rule.retention.get_ref(),
+            )
+        });
+        let kratos = self.kratos.iter().flat_map(|kratos| &kratos.event).map(|declared| {
+            let visible_to = declared.visible_to.as_slice();
+            (&declared.event_type, &declared.describe, visible_to, *declared.retention.get_ref())
+        });
+        rules.chain(kratos)
+    }
+
     /// Every list of rows that rules collect or look for in a transaction, in the order of the rules. Two rules that ask for the same rows have two places.
     pub fn rows_specs(&self) -> impl Iterator<Item = &RowsSpec> {
         self.rules.iter().flat_map(RuleSpec::values).filter_map(|value| match value.get_ref() {
@@ -217,11 +248,13 @@ impl Mapping {
 
     /// Every table that the mapping reads, once, in alphabetical order.
     #[must_use]
-    pub fn tables(&self) -> Vec<&str> {
+    pub fn tables(&self) -> Vec<String> {
         let rules = self.rules.iter().map(|rule| rule.table.as_ref().as_str());
         let names = self.names.iter().map(|(_, names)| names.table.as_ref().as_str());
         let rows = self.rows_specs().map(|rows| rows.table.as_ref().as_str());
-        let mut tables: Vec<&str> = rules.chain(names).chain(rows).collect();
+        let kratos = self.kratos.iter().flat_map(|kratos| kratos.tables().map(|(name, _)| name));
+        let given = rules.chain(names).chain(rows).map(str::to_owned);
+        let mut tables: Vec<String> = given.chain(kratos).collect();
         tables.sort_unstable();
         tables.dedup();
         tables

@@ -9,6 +9,7 @@ pub mod deny;
 pub mod document;
 pub mod emit;
 pub mod json;
+pub mod kratos;
 pub mod mapping;
 pub mod names;
 pub mod needs;
@@ -25,6 +26,7 @@ use crate::{
     tuple::{Operation, Relation, Row, RowSpans, Value},
 };
 use caller::{Gathered, key_text, name_text};
+use kratos::Kratos;
 use mapping::{Mapping, MappingErrors};
 use names::{NameKey, NameRow, Names};
 use rule::Source;
@@ -109,6 +111,7 @@ pub struct Translator {
     collects: bool,
     tables: Tables,
     names: Names,
+    kratos: Option<Kratos>,
     limits: Limits,
     spans: RowSpans,
     /// Memory of the last [`Translation::audit`].
@@ -120,7 +123,8 @@ impl Translator {
     #[must_use]
     pub fn new(origin: Origin, source: &str, mapping: Arc<Mapping>, limits: Limits) -> Self {
         let collects = mapping.rows_specs().next().is_some();
-        let names = Names::new(mapping.names.len(), limits.names);
+        let names = Names::new(mapping.entities().len(), limits.names);
+        let kratos = Kratos::new(origin, source, &mapping, limits.value_bytes);
         Self {
             origin,
             source: source.to_owned(),
@@ -128,6 +132,7 @@ impl Translator {
             collects,
             tables: Tables::default(),
             names,
+            kratos,
             limits,
             spans: RowSpans::default(),
             audit: String::new(),
@@ -144,6 +149,7 @@ impl Translator {
     /// # Errors
     /// It cannot be read, or a relation in it does not fit the mapping.
     pub fn begin(&mut self, transaction: &Transaction) -> Result<Translation, TranslateError> {
+        self.begin_kratos();
         let mut gathered = Gathered::default();
         if self.collects || transaction.has_logical_messages {
             self.gather(transaction, &mut gathered)?;
@@ -218,6 +224,9 @@ impl Translator {
             let Some((wal_start, message)) =
                 message.map_err(|source| unreadable(transaction, source))?
             else {
+                if !self.finish_kratos(transaction, events, batch) {
+                    return Ok(Step::Names(self.missing_of_kratos()));
+                }
                 self.audit = std::mem::take(audit);
                 return Ok(Step::Done);
             };
@@ -241,7 +250,9 @@ impl Translator {
             };
             if missing {
                 translation.cursor.rewind(offset);
-                return self.missing_names(transaction, &translation.cursor).map(Step::Names);
+                let mut keys = self.missing_of_kratos();
+                keys.extend(self.missing_names(transaction, &translation.cursor)?);
+                return Ok(Step::Names(keys));
             }
         }
     }
@@ -258,16 +269,24 @@ impl Translator {
         let mut spans = std::mem::take(&mut self.spans);
         let row = Row::new(operation, &table.relation, old, new, &mut spans);
         let ready = !table.has_lookups || !needs_names(&table, &row, &self.names, &mut |_| {});
+        let mut here = *place.last;
+        here.advance(place.wal_start, oid);
+        let by_kratos =
+            if ready { self.change_kratos(&table, &row, here, place, batch) } else { None };
+        let ready = by_kratos.is_some();
         if ready {
             self.feed_names(&table, &row, batch);
-            place.last.advance(place.wal_start, oid);
+            *place.last = here;
             batch.changes += 1;
-            let mut taken = false;
+            let mut taken = by_kratos == Some(true);
             for rule in table.rules.iter().filter(|rule| rule.matches(&row)) {
                 taken = true;
                 self.emit(rule, row, place, batch);
             }
-            if !taken && !row.is_no_op() && (!table.rules.is_empty() || !table.is_used()) {
+            if !taken
+                && !row.is_no_op()
+                && (!table.rules.is_empty() || table.kratos.is_some() || !table.is_used())
+            {
                 let key = (Arc::clone(&table.name), operation);
                 *batch.unmapped.entry(key).or_default() += 1;
             }
@@ -317,6 +336,8 @@ impl Translator {
                 break;
             };
             let row = Row::new(operation, &table.relation, old, new, &mut self.spans);
+            let foreseen = self.kratos.as_ref().zip(table.kratos);
+            missing.extend(foreseen.and_then(|(kratos, kind)| kratos.foresee(kind, &row)));
             needs_names(table, &row, &self.names, &mut |key| {
                 if !missing.contains(&key) {
                     missing.push(key);

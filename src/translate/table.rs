@@ -2,6 +2,7 @@
 
 use super::{
     compile::Compiler,
+    kratos::spec::Kind,
     mapping::{Mapping, MappingErrors},
     rule::{Collected, NameFeed, Rule, Source},
 };
@@ -18,6 +19,8 @@ pub struct Table {
     pub(super) feeds: Vec<NameFeed>,
     pub(super) collected: Vec<Collected>,
     pub(super) has_lookups: bool,
+    /// Which of Kratos' tables it is.
+    pub(super) kratos: Option<Kind>,
 }
 
 impl Table {
@@ -28,7 +31,10 @@ impl Table {
     pub fn compile(mapping: &Mapping, relation: Relation) -> Result<Self, MappingErrors> {
         let mut compiler = Compiler::new(mapping, &relation);
         let (rules, feeds) = (compiler.rules(), compiler.name_feeds());
-        let (collected, errors) = (compiler.collected(), compiler.errors);
+        let (collected, mut errors) = (compiler.collected(), compiler.errors);
+        let kratos = mapping.kratos.as_ref();
+        errors.extend(kratos.iter().flat_map(|spec| spec.check_relation(mapping, &relation, None)));
+        let kratos = kratos.and_then(|spec| spec.table(&relation)).map(|table| table.kind);
         if !errors.is_empty() {
             return Err(MappingErrors(errors));
         }
@@ -37,12 +43,13 @@ impl Table {
             .flat_map(Rule::sources)
             .any(|source| matches!(source, Source::Lookup { .. }));
         let name = relation.qualified_name().into();
-        Ok(Self { relation, name, rules, feeds, collected, has_lookups })
+        Ok(Self { relation, name, rules, feeds, collected, has_lookups, kratos })
     }
 
     /// Whether the mapping uses the table at all.
     pub(super) fn is_used(&self) -> bool {
         !(self.rules.is_empty() && self.feeds.is_empty() && self.collected.is_empty())
+            || self.kratos.is_some()
     }
 }
 

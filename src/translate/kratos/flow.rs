@@ -1,0 +1,281 @@
+//! Login flows: which UPDATE of a flow is a failed login.
+
+use super::{
+    Draft, Kratos,
+    identifier::map_key,
+    state::{At, Entity, Flow, FlowFacts, Identifier, Identity, Missing, Pending, Waiting, Work},
+    text,
+};
+use crate::tuple::{Operation, Row, Value};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Two words of a flow within this time are of the same attempt: no human is as fast.
+const SAME_ATTEMPT_MICROS: i64 = 1_000_000;
+/// The address is not verified: the one failure that a flow tells after its method was set.
+const NOT_VERIFIED: u32 = 4_000_010;
+/// Flows are kept under as many hexadecimal digits of their id, so that nobody who opens flows can fill the names map. A flow that another has pushed out is only less well known.
+const FLOW_KEY_DIGITS: usize = 5;
+
+/// Message ids that say why a login failed, the method that says it, and our words for it. Others are no failures: 4000001 (any error), 4000002 (a field is empty), 4010001 (expired), 1000000 and up (information).
+const FAILURES: &[(u32, Option<&str>, &str)] = &[
+    (4_000_006, Some("password"), "username or password is wrong"),
+    (4_000_008, Some("totp"), "the one-time code is wrong"),
+    (NOT_VERIFIED, None, "the address is not verified"),
+    (4_000_012, Some("lookup_secret"), "the backup code was used before"),
+    (4_000_015, Some("webauthn"), "no such security key"),
+    (4_000_016, Some("lookup_secret"), "the backup code is wrong"),
+    (4_000_035, Some("code"), "no account takes codes under this identifier"),
+    (4_000_037, None, "no such account"),
+    (4_010_008, Some("code"), "the login code is wrong or was used before"),
+    (4_010_010, Some("code"), "no such address for the second factor"),
+];
+
+/// Our words for a failure, and its method.
+pub(super) fn failure(reason: u32) -> Option<(Option<&'static str>, &'static str)> {
+    FAILURES.iter().find(|(id, ..)| *id == reason).map(|(_, method, words)| (*method, *words))
+}
+
+/// What is read of `ui`; nothing else of it is parsed.
+#[derive(Debug, Default, Deserialize)]
+struct Ui<'a> {
+    #[serde(default)]
+    messages: Option<Vec<Message>>,
+    #[serde(borrow, default)]
+    nodes: Option<Vec<Node<'a>>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Message {
+    id: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Node<'a> {
+    #[serde(borrow, default)]
+    attributes: Option<Attributes<'a>>,
+    #[serde(default)]
+    messages: Option<Vec<Message>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Attributes<'a> {
+    #[serde(borrow, default)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    value: Option<&'a RawValue>,
+}
+
+impl Ui<'_> {
+    fn messages(&self) -> impl Iterator<Item = &Message> {
+        let of_nodes =
+            self.nodes.iter().flatten().filter_map(|node| node.messages.as_ref()).flatten();
+        self.messages.iter().flatten().chain(of_nodes)
+    }
+
+    fn failure(&self) -> Option<u32> {
+        let ids = self.messages().filter_map(|message| u32::try_from(message.id).ok());
+        ids.into_iter().find(|id| failure(*id).is_some())
+    }
+
+    /// What was typed: the node `identifier`, up to 0.8 `password_identifier`.
+    fn identifier(&self) -> Option<String> {
+        let attributes = self.nodes.iter().flatten().filter_map(|node| node.attributes.as_ref());
+        let mut identifiers = attributes.filter(|attributes| {
+            let name = attributes.name.map_or("", RawValue::get);
+            matches!(name, "\"identifier\"" | "\"password_identifier\"")
+        });
+        let found = identifiers
+            .find_map(|attributes| serde_json::from_str::<String>(attributes.value?.get()).ok())?;
+        Some(found).filter(|found| !found.trim().is_empty())
+    }
+}
+
+/// What an UPDATE of a flow means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Nothing,
+    Failed(u32),
+    /// A failure, unless it is the success after one.
+    Held(u32),
+    /// A success, unless no session follows.
+    Soft,
+}
+
+/// The method was chosen and its work is done, so that a session must follow. An identifier alone, or a code that was only sent, is not yet an attempt; with a provider the user has left for it.
+fn is_final(flow: &Flow) -> bool {
+    is_attempted(flow) && !matches!(flow.method.as_str(), "oidc" | "saml")
+}
+
+fn is_attempted(flow: &Flow) -> bool {
+    let is_sent = flow.method == "code" && flow.state.as_deref() == Some("sent_email");
+    !flow.method.is_empty() && flow.method != "identifier_first" && !is_sent
+}
+
+fn verdict(known: Option<&Flow>, now: &Flow, ui: Option<&Ui<'_>>) -> Verdict {
+    let reason = ui.and_then(Ui::failure);
+    let Some(known) = known else {
+        // Its INSERT was not seen. A wrong code is told after an UPDATE of submit_count, from which it is known.
+        let is_first_word = now.method == "code" && now.submit_count.is_some();
+        return match reason {
+            Some(_) if is_first_word && !is_attempted(now) => Verdict::Nothing,
+            Some(reason) if is_attempted(now) => Verdict::Held(reason),
+            Some(reason) => Verdict::Failed(reason),
+            None if is_final(now) => Verdict::Soft,
+            None => Verdict::Nothing,
+        };
+    };
+    let has_moved = (&known.method, &known.state) != (&now.method, &now.state);
+    if has_moved || known.submit_count != now.submit_count {
+        // Whatever its messages say: a success leaves those of the failure before it.
+        return if has_moved && is_final(now) { Verdict::Soft } else { Verdict::Nothing };
+    }
+    match reason {
+        Some(reason) if is_attempted(now) => Verdict::Held(reason),
+        Some(reason) => Verdict::Failed(reason),
+        None if is_final(now) && ui.is_none_or(|ui| ui.messages().next().is_none()) => {
+            Verdict::Soft
+        }
+        None => Verdict::Nothing,
+    }
+}
+
+/// Whether `now` is the same attempt's later word.
+fn is_same_attempt(before: &Pending, now: Verdict, at: At) -> bool {
+    let is_soon = at.time().saturating_sub(before.at.time()) < SAME_ATTEMPT_MICROS;
+    match (before.waiting, now) {
+        (Waiting::Soft, Verdict::Soft) => is_soon,
+        (Waiting::Soft, Verdict::Held(reason)) => reason == NOT_VERIFIED,
+        (Waiting::Held, Verdict::Held(reason)) => {
+            is_soon && reason == NOT_VERIFIED && before.reason == Some(reason)
+        }
+        _ => false,
+    }
+}
+
+fn flow_key(id: &str) -> &str {
+    id.get(..FLOW_KEY_DIGITS).unwrap_or(id)
+}
+
+impl Kratos {
+    pub(super) fn login_flow(
+        &mut self,
+        row: &Row<'_>,
+        at: Option<At>,
+        work: &mut Work<'_>,
+        drafts: &mut Vec<Draft>,
+    ) -> Result<bool, Missing> {
+        let Some(id) = text(row, "id") else { return Ok(false) };
+        let key = flow_key(id);
+        if row.operation == Operation::Delete {
+            // Clean-up. What is not in memory is overwritten some day.
+            if work.holds(Entity::Flow, key) {
+                let known: Option<Flow> = work.get(Entity::Flow, key)?;
+                if known.is_some_and(|known| known.id == id) {
+                    work.forget(Entity::Flow, key);
+                }
+            }
+            return Ok(true);
+        }
+        let ui = row.relation.position("ui").map_or(Value::Null, |place| row.value(place));
+        let ui: Option<Ui<'_>> = match ui {
+            Value::Absent => None,
+            Value::Null => Some(Ui::default()),
+            Value::Text(document) => match serde_json::from_slice(document) {
+                Ok(ui) => Some(ui),
+                Err(_unreadable) => return Ok(false),
+            },
+        };
+        let known: Option<Flow> = match row.operation {
+            Operation::Update => work.get(Entity::Flow, key)?.filter(|known: &Flow| known.id == id),
+            _ => None,
+        };
+        let typed = ui.as_ref().and_then(Ui::identifier);
+        let earlier = known.as_ref().and_then(|known| known.identity.clone());
+        let (identity, subject) = match typed {
+            Some(typed) => self.whose(&typed, work)?,
+            None => (earlier.clone(), self.username_of(earlier.as_deref(), work)?),
+        };
+        let now = Flow {
+            id: id.to_owned(),
+            method: text(row, "active_method").unwrap_or_default().to_owned(),
+            state: text(row, "state").map(str::to_owned),
+            submit_count: text(row, "submit_count").map(str::to_owned),
+            identity: identity.clone(),
+        };
+        if let (Some(at), Operation::Update) = (at, row.operation) {
+            let verdict = verdict(known.as_ref(), &now, ui.as_ref());
+            let (waiting, reason) = match verdict {
+                Verdict::Nothing => (None, None),
+                Verdict::Failed(reason) => (None, Some(reason)),
+                Verdict::Held(reason) => (Some(Waiting::Held), Some(reason)),
+                Verdict::Soft => (Some(Waiting::Soft), None),
+            };
+            self.decide_earlier(id, verdict, at, work, drafts);
+            let facts = FlowFacts {
+                kind: text(row, "type").map(str::to_owned),
+                aal: text(row, "requested_aal").map(str::to_owned),
+                is_refresh: text(row, "forced") == Some("t"),
+            };
+            let (flow, method) = (now.id.clone(), now.method.clone());
+            let (waits, waiting) = (waiting.is_some(), waiting.unwrap_or(Waiting::Held));
+            let methods = Vec::new();
+            let pending =
+                Pending { waiting, at, identity, subject, flow, method, facts, reason, methods };
+            if waits {
+                self.wait(pending, work, drafts);
+            } else if reason.is_some() {
+                drafts.push(Draft::decided(&pending));
+            }
+        }
+        if known.as_ref() != Some(&now) {
+            work.put(Entity::Flow, key, &now);
+        }
+        Ok(true)
+    }
+
+    /// The flow speaks again: what it said before was refused, unless it is still the same attempt.
+    fn decide_earlier(
+        &mut self,
+        flow: &str,
+        verdict: Verdict,
+        at: At,
+        work: &mut Work<'_>,
+        drafts: &mut Vec<Draft>,
+    ) {
+        if verdict == Verdict::Nothing {
+            return;
+        }
+        let of_flow = self.pending.iter().rev().find(|(_, pending)| pending.flow == flow);
+        let Some(key) = of_flow.map(|(key, _)| key.clone()) else { return };
+        if let Some(before) = self.take_pending(&key, work)
+            && !is_same_attempt(&before, verdict, at)
+        {
+            drafts.push(Draft::decided(&before));
+        }
+    }
+
+    /// Whose an identifier is: the identity and its username, else no identity and what may stand for the typed text.
+    fn whose(&self, typed: &str, work: &mut Work<'_>) -> Result<(Option<String>, String), Missing> {
+        let found: Option<Identifier> =
+            work.get(Entity::Identifier, &map_key(self.origin, typed))?;
+        match found {
+            Some(found) => {
+                let name = self.username_of(Some(&found.identity), work)?;
+                Ok((Some(found.identity), name))
+            }
+            None => Ok((None, self.key.as_ref().map_or(String::new(), |key| key.pseudonym(typed)))),
+        }
+    }
+
+    /// The username of an identity, else its id; empty if there is no identity.
+    pub(super) fn username_of(
+        &self,
+        identity: Option<&str>,
+        work: &mut Work<'_>,
+    ) -> Result<String, Missing> {
+        let Some(id) = identity else { return Ok(String::new()) };
+        let known: Option<Identity> = work.get(Entity::Identity, id)?;
+        Ok(known.and_then(|known| known.username).unwrap_or_else(|| id.to_owned()))
+    }
+}
