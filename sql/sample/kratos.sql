@@ -131,7 +131,7 @@ CREATE FUNCTION form(message INT, typed TEXT, node TEXT DEFAULT 'identifier') RE
       jsonb_build_object('type', 'input', 'group', 'password', 'attributes', jsonb_build_object('name', 'password', 'type', 'password')))) $$;
 
 -- Credentials of one type with their identifiers, in the open transaction.
-CREATE PROCEDURE add_credential(identity INT, type TEXT, VARIADIC identifiers TEXT[]) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE add_credential(identity INT, type TEXT, identifiers TEXT[] DEFAULT '{}') LANGUAGE plpgsql AS $$
 DECLARE
   credential UUID := gen_random_uuid();
   type_id    UUID := (SELECT t.id FROM identity_credential_types t WHERE t.name = type);
@@ -147,7 +147,7 @@ CREATE PROCEDURE register(identity INT, username TEXT) LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO identities (id, traits, created_at)
   VALUES (id(identity), jsonb_build_object('username', username, 'email', username || '@example.net', 'name', 'A. Person'), utc());
-  CALL add_credential(identity, 'password', username, username || '@example.net');
+  CALL add_credential(identity, 'password', ARRAY[username, username || '@example.net']);
 END $$;
 
 -- The same, some time ago.
@@ -210,7 +210,7 @@ BEGIN
   UPDATE identities SET updated_at = utc() WHERE id = id(identity);
   DELETE FROM identity_credentials c USING identity_credential_types t
    WHERE c.identity_id = id(identity) AND t.id = c.identity_credential_type_id AND t.name = type;
-  CALL add_credential(identity, type, VARIADIC identifiers);
+  CALL add_credential(identity, type, identifiers);
 END $$;
 
 CREATE PROCEDURE open_settings(flow INT, identity INT) LANGUAGE sql AS $$
