@@ -63,6 +63,8 @@ pub(super) struct Kratos {
     key: Option<IdentifierKey>,
     /// In the log's order.
     pending: BTreeMap<String, Pending>,
+    /// Nothing of it is due before.
+    due: i64,
     inside: Inside,
     missing: Vec<NameKey>,
 }
@@ -106,6 +108,7 @@ impl Kratos {
             base: mapping.names.len(),
             key: None,
             pending: BTreeMap::new(),
+            due: i64::MAX,
             inside: Inside::default(),
             missing: Vec::new(),
         })
@@ -121,6 +124,7 @@ impl Kratos {
             .iter()
             .filter_map(|(key, text)| Some((key.clone(), serde_json::from_str(text).ok()?)))
             .collect();
+        self.due = self.first_deadline();
     }
 
     /// The commit time of the oldest change that waits: the record is complete to before it.
@@ -135,6 +139,9 @@ impl Kratos {
 
     /// The log has come to `time`: what has waited for longer is decided.
     pub(super) fn tick(&mut self, time: Timestamp, batch: &mut Batch) {
+        if self.due >= time.0 {
+            return;
+        }
         let due = |pending: &Pending| self.deadline(pending) < time.0;
         let keys: Vec<String> = self
             .pending
@@ -145,11 +152,17 @@ impl Kratos {
         for key in keys {
             self.decide(&key, batch);
         }
+        self.due = self.first_deadline();
     }
 
-    /// When the first of what waits is due.
+    /// When something that waits may be due, at the earliest.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        self.pending.values().map(|pending| Timestamp(self.deadline(pending))).min()
+        (!self.pending.is_empty()).then_some(Timestamp(self.due))
+    }
+
+    fn first_deadline(&self) -> i64 {
+        let deadlines = self.pending.values().map(|pending| self.deadline(pending));
+        deadlines.min().unwrap_or(i64::MAX)
     }
 
     fn deadline(&self, pending: &Pending) -> i64 {
@@ -186,6 +199,7 @@ impl Kratos {
             work.forget(Entity::Pending, &key);
             drafts.push(Draft::decided(&oldest));
         }
+        self.due = self.due.min(self.deadline(&pending));
         let key = pending.at.key();
         work.put(Entity::Pending, &key, &pending);
         self.pending.insert(key, pending);

@@ -11,6 +11,7 @@
 
 mod changes;
 mod demo;
+mod kratos;
 mod large;
 mod mapping;
 mod names;

@@ -196,12 +196,13 @@ impl Kratos {
             Some(typed) => self.whose(&typed, work)?,
             None => (earlier.clone(), self.username_of(earlier.as_deref(), work)?),
         };
-        let now = Flow {
+        let mut now = Flow {
             id: id.to_owned(),
             method: text(row, "active_method").unwrap_or_default().to_owned(),
             state: text(row, "state").map(str::to_owned),
             submit_count: text(row, "submit_count").map(str::to_owned),
             identity: identity.clone(),
+            waits: known.as_ref().and_then(|known| known.waits.clone()),
         };
         if let (Some(at), Operation::Update) = (at, row.operation) {
             let verdict = verdict(known.as_ref(), &now, ui.as_ref());
@@ -211,18 +212,21 @@ impl Kratos {
                 Verdict::Held(reason) => (Some(Waiting::Held), Some(reason)),
                 Verdict::Soft => (Some(Waiting::Soft), None),
             };
-            self.decide_earlier(id, verdict, at, work, drafts);
+            if verdict != Verdict::Nothing {
+                self.decide_earlier(now.waits.take(), verdict, at, work, drafts);
+            }
             let facts = FlowFacts {
                 kind: text(row, "type").map(str::to_owned),
                 aal: text(row, "requested_aal").map(str::to_owned),
                 is_refresh: text(row, "forced") == Some("t"),
             };
-            let (flow, method) = (now.id.clone(), now.method.clone());
+            let method = now.method.clone();
             let (waits, waiting) = (waiting.is_some(), waiting.unwrap_or(Waiting::Held));
             let methods = Vec::new();
             let pending =
-                Pending { waiting, at, identity, subject, flow, method, facts, reason, methods };
+                Pending { waiting, at, identity, subject, method, facts, reason, methods };
             if waits {
+                now.waits = Some(at.key());
                 self.wait(pending, work, drafts);
             } else if reason.is_some() {
                 drafts.push(Draft::decided(&pending));
@@ -237,17 +241,13 @@ impl Kratos {
     /// The flow speaks again: what it said before was refused, unless it is still the same attempt.
     fn decide_earlier(
         &mut self,
-        flow: &str,
+        earlier: Option<String>,
         verdict: Verdict,
         at: At,
         work: &mut Work<'_>,
         drafts: &mut Vec<Draft>,
     ) {
-        if verdict == Verdict::Nothing {
-            return;
-        }
-        let of_flow = self.pending.iter().rev().find(|(_, pending)| pending.flow == flow);
-        let Some(key) = of_flow.map(|(key, _)| key.clone()) else { return };
+        let Some(key) = earlier.filter(|key| self.pending.contains_key(key)) else { return };
         if let Some(before) = self.take_pending(&key, work)
             && !is_same_attempt(&before, verdict, at)
         {
@@ -277,5 +277,64 @@ impl Kratos {
         let Some(id) = identity else { return Ok(String::new()) };
         let known: Option<Identity> = work.get(Entity::Identity, id)?;
         Ok(known.and_then(|known| known.username).unwrap_or_else(|| id.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Flow, Ui, Verdict, verdict};
+
+    fn flow(method: &str, state: &str, submit_count: u32) -> Flow {
+        let submit_count = Some(submit_count.to_string());
+        Flow { method: method.into(), state: Some(state.into()), submit_count, ..Flow::default() }
+    }
+
+    fn ui(text: &str) -> Ui<'_> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_verdict_needs_what_was_before() {
+        let wrong = r#"{"messages": [{"id": 1010003}, {"id": 4000006}]}"#;
+        let in_node = r#"{"nodes": [{"messages": null}, {"messages": [{"id": 4010008}]}]}"#;
+        let empty = r#"{"messages": [{"id": 4000002}]}"#;
+        let (shown, sent) = (flow("", "choose_method", 0), flow("code", "sent_email", 1));
+        let (password, passed) =
+            (flow("password", "choose_method", 0), flow("code", "passed_challenge", 1));
+        let oidc = flow("oidc", "choose_method", 0);
+        let (failed, held) = (Verdict::Failed(4_000_006), Verdict::Held(4_000_006));
+        for (known, now, form, expected) in [
+            (Some(&shown), &shown, wrong, failed),
+            (Some(&shown), &shown, empty, Verdict::Nothing),
+            (Some(&shown), &password, wrong, Verdict::Soft),
+            (Some(&password), &password, wrong, held),
+            (Some(&password), &password, "{}", Verdict::Soft),
+            (Some(&password), &password, empty, Verdict::Nothing),
+            (Some(&shown), &oidc, "{}", Verdict::Nothing),
+            (Some(&oidc), &oidc, wrong, held),
+            (Some(&shown), &sent, "{}", Verdict::Nothing),
+            (Some(&sent), &flow("code", "sent_email", 2), in_node, Verdict::Nothing),
+            (Some(&sent), &sent, in_node, Verdict::Failed(4_010_008)),
+            (Some(&sent), &passed, in_node, Verdict::Soft),
+            (None, &shown, wrong, failed),
+            (None, &password, wrong, held),
+            (None, &password, "{}", Verdict::Soft),
+            (None, &sent, in_node, Verdict::Nothing),
+            (None, &shown, "{}", Verdict::Nothing),
+        ] {
+            let found = verdict(known, now, Some(&ui(form)));
+            assert_eq!(found, expected, "{known:?} {now:?} {form}");
+        }
+        assert_eq!(verdict(Some(&shown), &shown, None), Verdict::Nothing);
+    }
+
+    #[test]
+    fn the_identifier_is_all_that_is_read_of_a_form() {
+        let text = r#"{"action": 7, "nodes": [{"attributes": {"name": "csrf_token", "value": "x"}}, {"attributes": {"name": 5}}, {"type": "a"},
+            {"attributes": {"name": "identifier", "value": null}}, {"attributes": {"name": "password_identifier", "value": "wrenn"}}]}"#;
+        assert_eq!(ui(text).identifier().as_deref(), Some("wrenn"));
+        assert_eq!(ui(r#"{"nodes": null, "messages": null}"#).identifier(), None);
+        let blank = r#"{"nodes": [{"attributes": {"name": "identifier", "value": " "}}]}"#;
+        assert_eq!(ui(blank).identifier(), None);
     }
 }

@@ -211,11 +211,13 @@ impl Kratos {
         drafts: &mut Vec<Draft>,
     ) -> Result<(), Missing> {
         let Some((identity, _)) = self.inside.credentials.first_key_value() else { return Ok(()) };
+        let owner: Option<Identity> = work.get(Entity::Identity, identity)?;
         let subject = self.username_of(Some(identity), work)?;
         let Some((identity, (at, methods))) = self.inside.credentials.pop_first() else {
             return Ok(());
         };
-        if self.inside.changed.contains(&identity) {
+        let is_new = owner.is_some_and(|owner| owner.xid == at.commit().xid);
+        if is_new || self.inside.changed.contains(&identity) {
             // Up to 1.3 every change of an identity writes all its credentials anew.
             return Ok(());
         }
@@ -225,7 +227,6 @@ impl Kratos {
             at,
             identity: Some(identity),
             subject,
-            flow: String::new(),
             method: String::new(),
             facts: FlowFacts::default(),
             reason: None,

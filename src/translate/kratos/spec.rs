@@ -280,16 +280,12 @@ impl KratosSpec {
         for column in table.columns.iter().chain(table.optional) {
             let is_required = table.columns.contains(column);
             match relation.position(column) {
-                Some(position) => {
-                    if table.old.contains(column) && !relation.carries_old(position) {
-                        error(
-                            format!(
-                                "the replica identity of {name} does not carry the old {column:?}"
-                            ),
-                            RUN_SOURCE_SQL,
-                        );
-                    }
+                Some(position) if table.old.contains(column) && !relation.carries_old(position) => {
+                    let message =
+                        format!("the replica identity of {name} does not carry the old {column:?}");
+                    error(message, RUN_SOURCE_SQL);
                 }
+                Some(_) => {}
                 None if has_left_out(column) => {
                     error(format!("column {column:?} of {name} is not published"), RUN_SOURCE_SQL);
                 }

@@ -110,6 +110,9 @@ pub(super) struct Flow {
     /// Whom the identifier typed last belongs to.
     #[serde(rename = "i", default)]
     pub(super) identity: Option<String>,
+    /// What it said last and is not yet decided, by its key.
+    #[serde(rename = "p", default)]
+    pub(super) waits: Option<String>,
 }
 
 /// Which change an event is about.
@@ -169,8 +172,6 @@ pub(super) struct Pending {
     #[serde(default)]
     pub(super) identity: Option<String>,
     pub(super) subject: String,
-    #[serde(default)]
-    pub(super) flow: String,
     #[serde(default)]
     pub(super) method: String,
     #[serde(default)]

@@ -7,28 +7,29 @@ use std::sync::OnceLock;
 pub const KRATOS_SQL: &str = include_str!("../../../sql/sample/kratos.sql");
 const MAPPING: &str = include_str!("../../../deploy/mapping/kratos.toml");
 
-/// The built-in mapping, but that it does not wait for half a minute.
-fn mapping() -> &'static str {
-    static FILE: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
-    let (_, path) = FILE.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("kratos.toml");
-        let text = MAPPING.replace("soft_failure_seconds = 30", "soft_failure_seconds = 3");
-        assert_ne!(text, MAPPING);
-        std::fs::write(&path, text).unwrap();
-        let path = path.to_str().unwrap().to_owned();
-        (folder, path)
-    });
-    path
+/// Seconds that a candidate waits for in fixtures: long for a test's next step, short for its end.
+const WINDOW_SECONDS: u32 = 3;
+
+/// The built-in mapping with another window, in a file of its own.
+fn mapping(name: &str, window_seconds: u32) -> String {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| tempfile::tempdir().unwrap());
+    let path = folder.path().join(format!("{name}.toml"));
+    let window = format!("soft_failure_seconds = {window_seconds}");
+    let text = MAPPING.replace("soft_failure_seconds = 30", &window);
+    assert!(text.contains(&window));
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
 }
 
 pub async fn identity_server(name: &str) -> Portal {
-    with_schema(name, KRATOS_SQL).await
+    with(name, KRATOS_SQL, WINDOW_SECONDS).await
 }
 
-/// The same with another schema, and a key for identifiers nobody has.
-pub async fn with_schema(name: &str, schema: &str) -> Portal {
-    let wishes = Wishes { name, schema, mapping: mapping(), ..Wishes::default() };
+/// The same with another schema or window; always with a key for identifiers nobody has.
+pub async fn with(name: &str, schema: &str, window_seconds: u32) -> Portal {
+    let mapping = mapping(name, window_seconds);
+    let wishes = Wishes { name, schema, mapping: &mapping, ..Wishes::default() };
     let mut portal = portal(cluster(), wishes).await;
     portal.settings.sources[0].identifier_key = IdentifierKey::new(b"a key of the tests");
     portal
