@@ -157,6 +157,51 @@ fn flow_key(id: &str) -> &str {
     id.get(..FLOW_KEY_DIGITS).unwrap_or(id)
 }
 
+/// What is read of a row's `ui`: none if it did not change and was not sent.
+fn form<'a>(row: &Row<'a>) -> Result<Option<Ui<'a>>, serde_json::Error> {
+    match row.relation.position("ui").map_or(Value::Null, |place| row.value(place)) {
+        Value::Absent => Ok(None),
+        Value::Null => Ok(Some(Ui::default())),
+        Value::Text(document) => serde_json::from_slice(document).map(Some),
+    }
+}
+
+/// Clean-up deletes a flow. What is not in memory is overwritten some day.
+fn forget(id: &str, work: &mut Work<'_>) -> Result<bool, Missing> {
+    let key = flow_key(id);
+    if work.holds(Entity::Flow, key) {
+        let known: Option<Flow> = work.get(Entity::Flow, key)?;
+        if known.is_some_and(|known| known.id == id) {
+            work.forget(Entity::Flow, key);
+        }
+    }
+    Ok(true)
+}
+
+/// What a verdict says of an attempt, and whether it has to wait.
+fn attempt(
+    verdict: Verdict,
+    now: &Flow,
+    subject: String,
+    at: At,
+    row: &Row<'_>,
+) -> Option<(bool, Pending)> {
+    let (waits, waiting, reason) = match verdict {
+        Verdict::Nothing => return None,
+        Verdict::Failed(reason) => (false, Waiting::Held, Some(reason)),
+        Verdict::Held(reason) => (true, Waiting::Held, Some(reason)),
+        Verdict::Soft => (true, Waiting::Soft, None),
+    };
+    let facts = FlowFacts {
+        kind: text(row, "type").map(str::to_owned),
+        aal: text(row, "requested_aal").map(str::to_owned),
+        is_refresh: text(row, "forced") == Some("t"),
+    };
+    let (identity, method) = (now.identity.clone(), now.method.clone());
+    let methods = Vec::new();
+    Some((waits, Pending { waiting, at, identity, subject, method, facts, reason, methods }))
+}
+
 impl Kratos {
     pub(super) fn login_flow(
         &mut self,
@@ -168,24 +213,9 @@ impl Kratos {
         let Some(id) = text(row, "id") else { return Ok(false) };
         let key = flow_key(id);
         if row.operation == Operation::Delete {
-            // Clean-up. What is not in memory is overwritten some day.
-            if work.holds(Entity::Flow, key) {
-                let known: Option<Flow> = work.get(Entity::Flow, key)?;
-                if known.is_some_and(|known| known.id == id) {
-                    work.forget(Entity::Flow, key);
-                }
-            }
-            return Ok(true);
+            return forget(id, work);
         }
-        let ui = row.relation.position("ui").map_or(Value::Null, |place| row.value(place));
-        let ui: Option<Ui<'_>> = match ui {
-            Value::Absent => None,
-            Value::Null => Some(Ui::default()),
-            Value::Text(document) => match serde_json::from_slice(document) {
-                Ok(ui) => Some(ui),
-                Err(_unreadable) => return Ok(false),
-            },
-        };
+        let Ok(ui) = form(row) else { return Ok(false) };
         let known: Option<Flow> = match row.operation {
             Operation::Update => work.get(Entity::Flow, key)?.filter(|known: &Flow| known.id == id),
             _ => None,
@@ -201,35 +231,19 @@ impl Kratos {
             method: text(row, "active_method").unwrap_or_default().to_owned(),
             state: text(row, "state").map(str::to_owned),
             submit_count: text(row, "submit_count").map(str::to_owned),
-            identity: identity.clone(),
+            identity,
             waits: known.as_ref().and_then(|known| known.waits.clone()),
         };
         if let (Some(at), Operation::Update) = (at, row.operation) {
             let verdict = verdict(known.as_ref(), &now, ui.as_ref());
-            let (waiting, reason) = match verdict {
-                Verdict::Nothing => (None, None),
-                Verdict::Failed(reason) => (None, Some(reason)),
-                Verdict::Held(reason) => (Some(Waiting::Held), Some(reason)),
-                Verdict::Soft => (Some(Waiting::Soft), None),
-            };
-            if verdict != Verdict::Nothing {
+            if let Some((waits, pending)) = attempt(verdict, &now, subject, at, row) {
                 self.decide_earlier(now.waits.take(), verdict, at, work, drafts);
-            }
-            let facts = FlowFacts {
-                kind: text(row, "type").map(str::to_owned),
-                aal: text(row, "requested_aal").map(str::to_owned),
-                is_refresh: text(row, "forced") == Some("t"),
-            };
-            let method = now.method.clone();
-            let (waits, waiting) = (waiting.is_some(), waiting.unwrap_or(Waiting::Held));
-            let methods = Vec::new();
-            let pending =
-                Pending { waiting, at, identity, subject, method, facts, reason, methods };
-            if waits {
-                now.waits = Some(at.key());
-                self.wait(pending, work, drafts);
-            } else if reason.is_some() {
-                drafts.push(Draft::decided(&pending));
+                if waits {
+                    now.waits = Some(at.key());
+                    self.wait(pending, work, drafts);
+                } else {
+                    drafts.push(Draft::decided(&pending));
+                }
             }
         }
         if known.as_ref() != Some(&now) {
