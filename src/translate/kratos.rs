@@ -278,10 +278,11 @@ impl Kratos {
     }
 
     /// Keys that a row further on will ask for, so that one question asks for many.
-    pub(super) fn foresee(&self, kind: Kind, row: &Row<'_>) -> Option<NameKey> {
+    pub(super) fn foresee(&self, kind: Kind, row: &Row<'_>, names: &Names) -> Option<NameKey> {
         let is_known = row.operation != Operation::Insert && kind == Kind::Sessions;
         let id = text(row, "id").filter(|_| is_known)?;
-        Some(state::names_key(self.base, Entity::Session, id))
+        let key = state::names_key(self.base, Entity::Session, id);
+        (!names.holds(key.names, &key.key)).then_some(key)
     }
 }
 

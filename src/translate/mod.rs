@@ -337,7 +337,9 @@ impl Translator {
             };
             let row = Row::new(operation, &table.relation, old, new, &mut self.spans);
             let foreseen = self.kratos.as_ref().zip(table.kratos);
-            missing.extend(foreseen.and_then(|(kratos, kind)| kratos.foresee(kind, &row)));
+            missing.extend(
+                foreseen.and_then(|(kratos, kind)| kratos.foresee(kind, &row, &self.names)),
+            );
             needs_names(table, &row, &self.names, &mut |key| {
                 if !missing.contains(&key) {
                     missing.push(key);

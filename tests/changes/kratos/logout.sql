@@ -23,3 +23,6 @@ DELETE FROM selfservice_login_flows;
 DELETE FROM sessions WHERE id = id(25);
 -- A session that was opened here ends here.
 CALL log_out(27);
+-- One that expires while it is followed is over before it is revoked.
+CALL open_session(28, 2, 'password', '-1 hour');
+CALL log_out(28);
