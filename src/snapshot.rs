@@ -14,6 +14,7 @@ use crate::{
         kratos,
         mapping::{Mapping, MappingErrors},
         names::NameKey,
+        needs::needs,
     },
     tuple::RowSpans,
     write::{End, WriteError, Writer},
@@ -162,13 +163,26 @@ impl Snapshot<'_> {
         let table =
             Table::compile(self.mapping, relation.clone()).map_err(SnapshotError::Mapping)?;
         let quote = crate::wire::quote_identifier;
+        // Others the role may not even read: up to 14 there are no column lists, and a publication has all columns.
+        let needed = needs(self.mapping).remove(&name).unwrap_or_default();
+        let is_read = |place: usize, column: &str| {
+            let lists = [&needed.columns, &needed.old_columns, &needed.optional_columns];
+            lists.iter().any(|list| list.contains(column))
+                || source_table.primary_key.contains(&place)
+        };
         let columns: Vec<String> = relation
             .columns
             .iter()
-            .map(|column| quote(&column.name))
+            .enumerate()
             // The type's own output, as in the stream: a cast to text turns `t` into `true` and cuts the blanks of a char(n).
-            .map(|column| {
-                format!("CASE WHEN {column} IS DISTINCT FROM NULL THEN format('%s', {column}) END")
+            .map(|(place, column)| {
+                let name = quote(&column.name);
+                match is_read(place, &column.name) {
+                    true => format!(
+                        "CASE WHEN {name} IS DISTINCT FROM NULL THEN format('%s', {name}) END"
+                    ),
+                    false => "NULL::text".to_owned(),
+                }
             })
             .collect();
         let (columns, schema) = (columns.join(", "), quote(&relation.namespace));

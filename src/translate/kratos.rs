@@ -15,7 +15,10 @@
 //! | 25, 26 | identifiers and devices name their identity; only changed credentials are written | where they do not, the credential tells |
 //!
 //! # Secrets
-//! The published columns hold one: `ui`, with a CSRF token and what was typed as the identifier, which may be a password. Message ids and the identifier are taken out of it, the rest is not even parsed; the identifier becomes a username that we know or a keyed hash at once ([`identifier`]).
+//! The published columns hold one: `ui`, with a CSRF token and what was typed as the identifier, which may be a password. Message ids and the identifier are taken out of it, the rest is not even parsed; the identifier becomes a username that we know or a keyed hash at once ([`identifier`]). PostgreSQL 14 has no column lists: there whole rows cross the wire, and what is not named here is not looked at.
+//!
+//! # Limits
+//! Flow and session are joined by method, owner and time, for no column joins them: with logins at the same moment the type of a flow may be another's, never its count. An identifier is looked up without its network (`nid`). Attempts that the server refuses before it writes, recovery that never opened a session, and a password that an admin changes within five seconds of a login are not told.
 
 mod emit;
 mod flow;
