@@ -142,7 +142,11 @@ impl Catalog {
         }
         let mut errors = Vec::new();
         for named in mapping.tables() {
+            let named = named.as_str();
+            let is_optional =
+                mapping.kratos.as_ref().is_some_and(|kratos| kratos.is_optional(named));
             match self.table(named) {
+                None if is_optional => {}
                 None => errors.push(self.no_table(mapping, named)),
                 Some(table) => match self.table_fault(table) {
                     Some((message, hint)) => {
@@ -158,8 +162,8 @@ impl Catalog {
         // Nothing is read of these, so that they need not be published.
         let attempts = mapping.attempts.keys().map(toml::Spanned::get_ref);
         let read = mapping.tables();
-        let unknown = attempts
-            .filter(|table| !self.all_tables.contains(table) && !read.contains(&table.as_str()));
+        let unknown =
+            attempts.filter(|table| !self.all_tables.contains(table) && !read.contains(table));
         errors.extend(unknown.map(|table| self.no_table(mapping, table)));
         errors.sort_by_key(|error| (error.line, error.column));
         if errors.is_empty() { Ok(()) } else { Err(CatalogError::Mapping(MappingErrors(errors))) }
@@ -273,7 +277,8 @@ impl SourceTable {
 
 fn place_of(mapping: &Mapping, table: &str) -> std::ops::Range<usize> {
     let mut all = mapping.table_names().chain(mapping.attempts.keys());
-    all.find(|name| name.get_ref() == table).map_or(0..0, toml::Spanned::span)
+    let of_kratos = mapping.kratos.as_ref().map_or(0..0, |kratos| kratos.schema.span());
+    all.find(|name| name.get_ref() == table).map_or(of_kratos, toml::Spanned::span)
 }
 
 async fn load_tables(

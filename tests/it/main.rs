@@ -15,6 +15,7 @@ mod changes;
 mod contexts;
 mod demo;
 mod ignored;
+mod kratos;
 mod large;
 mod mapping;
 mod names;
