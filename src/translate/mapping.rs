@@ -3,6 +3,7 @@
 //! A mapping is TOML: `[[event]]` blocks (rules), `[names.X]` tables that turn keys into names, `[labels.X]` tables that turn codes into labels. `deploy/mapping/merge-reference.toml` shows every form. Every fault is told with file, line and column, and with what was probably meant.
 
 mod fault;
+mod text;
 
 use super::value::{Name, OneOrMore, RowsSpec, Scalar, ValueSpec};
 pub use fault::{MappingError, MappingErrors, did_you_mean, meant_or_known};

@@ -12,6 +12,7 @@ pub mod json;
 pub mod mapping;
 pub mod names;
 pub mod needs;
+pub mod origin;
 pub mod rule;
 pub mod table;
 pub mod value;

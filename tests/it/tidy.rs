@@ -62,7 +62,9 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("demo", &["chain", "config", "connect", "conninfo", "pipeline", "show", "sql"]),
-    ("cli", &["chain", "config", "demo", "pipeline", "show", "sql", "status"]),
+    ("coverage", &["catalog", "chain", "config", "connect", "translate"]),
+    ("tools", &["catalog", "chain", "config", "connect", "coverage", "show", "translate"]),
+    ("cli", &["chain", "config", "demo", "pipeline", "show", "sql", "status", "tools"]),
 ];
 
 /// Crates that only some may name: what does IO stands at the rim.
@@ -72,7 +74,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("tokio::", &["cli", "connect", "demo", "pipeline", "wire", "write"]),
     ("std::net", &["conninfo", "demo", "wire"]),
     ("std::fs", &["config", "conninfo", "demo", "spool"]),
-    ("toml::", &["catalog", "config", "translate"]),
+    ("toml::", &["catalog", "config", "coverage", "translate"]),
 ];
 
 fn root() -> &'static Path {

@@ -1,0 +1,175 @@
+//! The verbs around mappings: `mapping check|test|scaffold`, `coverage`, `explain` and `replay`. Each reads, prints, and changes nothing.
+//!
+//! Exit codes: 0 sound (or nothing differs), 1 faults were found or a database does not answer, 2 usage or settings.
+
+mod check;
+
+use crate::{
+    chain::chain,
+    config::{ConfigError, Settings, Source},
+    coverage::{self, ASKS, Asks},
+};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// A definite fault, or a difference.
+const EXIT_FAULT: u8 = 1;
+/// Usage or settings.
+const EXIT_SETTINGS: u8 = 2;
+
+/// Why a verb has no answer.
+#[derive(Debug)]
+enum Failure {
+    /// Exit code 1.
+    Fault(String),
+    /// Exit code 2.
+    Settings(String),
+}
+
+/// What a verb prints, and whether all is well.
+struct Output {
+    text: String,
+    is_well: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum MappingVerb {
+    /// Tell every fault of a mapping at its place; with --config also whether it fits the live database
+    Check(CheckArguments),
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true, args = ["mapping", "config"])]
+pub struct CheckArguments {
+    /// A mapping file, or the name of a built-in one; without it the mapping of the source
+    mapping: Option<String>,
+    #[command(flatten)]
+    live: LiveArguments,
+}
+
+/// A source of the settings.
+#[derive(Debug, clap::Args)]
+pub struct LiveArguments {
+    /// The settings file: also ask the source's database
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Which source, if the settings have several
+    #[arg(long, value_name = "NAME", requires = "config")]
+    source: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct CoverageArguments {
+    /// The settings file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// What was asked for, if not what is built in
+    #[arg(long, value_name = "FILE")]
+    asks: Option<PathBuf>,
+    /// How the answers are printed
+    #[arg(long, value_enum, default_value_t = CoverageFormat::Text)]
+    format: CoverageFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum CoverageFormat {
+    Text,
+    Markdown,
+    Json,
+}
+
+/// Runs `mapping …` to its exit code.
+pub async fn mapping(verb: MappingVerb) -> ExitCode {
+    finish(match verb {
+        MappingVerb::Check(arguments) => check::run(arguments).await,
+    })
+}
+
+/// Runs `coverage` to its exit code, which is 0 whatever the answers are.
+pub async fn coverage(arguments: CoverageArguments) -> ExitCode {
+    finish(cover(arguments).await)
+}
+
+async fn cover(arguments: CoverageArguments) -> Result<Output, Failure> {
+    let CoverageArguments { config, asks, format } = arguments;
+    let asks = match asks {
+        None => Asks::parse("deploy/asks.toml", ASKS),
+        Some(path) => Asks::parse(&path.display().to_string(), &read(&path)?),
+    };
+    let asks = asks.map_err(|error| Failure::Settings(chain(&error)))?;
+    let settings = settings(&config)?;
+    let views = coverage::load(&settings).await;
+    let answers = coverage::judge(&asks, &views);
+    let text = match format {
+        CoverageFormat::Text => coverage::text(&answers),
+        CoverageFormat::Markdown => coverage::markdown(&answers),
+        CoverageFormat::Json => json(&answers)?,
+    };
+    Ok(Output { text, is_well: true })
+}
+
+#[expect(clippy::print_stdout, reason = "the output that was asked for")]
+#[expect(clippy::print_stderr, reason = "the last word of a program that cannot go on")]
+fn finish(result: Result<Output, Failure>) -> ExitCode {
+    match result {
+        Ok(Output { text, is_well }) => {
+            println!("{}", text.trim_end());
+            if is_well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAULT) }
+        }
+        Err(Failure::Fault(message)) => {
+            eprintln!("portal-audit: {message}");
+            ExitCode::from(EXIT_FAULT)
+        }
+        Err(Failure::Settings(message)) => {
+            eprintln!("portal-audit: {message}");
+            ExitCode::from(EXIT_SETTINGS)
+        }
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value).map_err(|error| Failure::Fault(error.to_string()))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::Settings(format!("cannot read {}: {error}", path.display())))
+}
+
+fn settings(path: &Path) -> Result<Settings, Failure> {
+    Settings::load(path).map_err(|error| settings_failure(&error))
+}
+
+/// A mapping with faults is what these verbs are there to find; anything else of the settings is the caller's to mend first.
+fn settings_failure(error: &ConfigError) -> Failure {
+    match error {
+        ConfigError::Mapping { source, .. } => Failure::Fault(faults(&source.0)),
+        ConfigError::Value { message, .. } => Failure::Settings(message.clone()),
+        other => Failure::Settings(chain(other)),
+    }
+}
+
+/// Faults, one below the other, behind their number.
+fn faults(faults: &[crate::translate::mapping::MappingError]) -> String {
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let count = match lines.len() {
+        1 => "1 fault".to_owned(),
+        count => format!("{count} faults"),
+    };
+    format!("{count}\n{}", lines.join("\n"))
+}
+
+/// The source that is meant.
+fn chosen<'a>(settings: &'a Settings, name: Option<&str>) -> Result<&'a Source, Failure> {
+    let found = match (name, settings.sources.as_slice()) {
+        (None, [only]) => Some(only),
+        (None, _) => None,
+        (Some(name), sources) => sources.iter().find(|source| source.name == name),
+    };
+    found.ok_or_else(|| {
+        let names: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
+        Failure::Settings(format!("say which source with --source: {}", names.join(", ")))
+    })
+}
