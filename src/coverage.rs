@@ -91,6 +91,11 @@ struct Judgement {
     told: usize,
     parts: usize,
     reasons: Vec<String>,
+    /// Event types without a block, and those whose caller no row names.
+    no_block: Vec<String>,
+    no_caller: Vec<String>,
+    /// Table that could give them, and the event types it would give.
+    scaffold: BTreeMap<String, Vec<String>>,
     /// A condition under which a yes holds.
     conditions: Vec<String>,
     improve: Vec<String>,
@@ -114,6 +119,7 @@ impl Judgement {
                 }
             }
         }
+        self.gather();
         let is_whole = self.reasons.is_empty() && ask.limit.is_none();
         let status = match self.told {
             0 => Status::No,
@@ -156,22 +162,37 @@ impl Judgement {
 
     /// A type that no mapping has. The table that could give it is offered, if one bears its name.
     fn no_rule(&mut self, event_type: &str, views: &[View<'_>]) {
-        add(&mut self.reasons, format!("No block gives {event_type}."));
+        add(&mut self.no_block, event_type.to_owned());
         let entity = event_type.rsplit_once('_').map_or(event_type, |(entity, _)| entity);
         let stem = entity.strip_suffix('y').unwrap_or(entity);
         let tables = views.iter().filter_map(|view| view.live.as_ref().ok());
         let tables = tables.flat_map(|live| live.catalog.all_tables().iter());
-        let mut named: Vec<&String> = tables
-            .filter(|table| table.rsplit('.').next().is_some_and(|name| name.starts_with(stem)))
-            .collect();
+        let bears = |table: &&String| {
+            let name = table.rsplit('.').next().unwrap_or(table);
+            name.starts_with(stem) || name.split('_').any(|word| word.starts_with(stem))
+        };
+        let mut named: Vec<&String> = tables.filter(bears).collect();
         named.sort_by_key(|table| table.len());
         let table = named.first().map_or("TABLE", |table| table.as_str());
-        add(
-            &mut self.improve,
-            format!(
-                "A block of type {event_type}: portal-audit mapping scaffold {table} prints a first one."
-            ),
-        );
+        self.scaffold.entry(table.to_owned()).or_default().push(event_type.to_owned());
+    }
+
+    /// Says once what is missing for several event types.
+    fn gather(&mut self) {
+        for (types, say) in
+            [(&self.no_block, "No block gives"), (&self.no_caller, "No row names the caller of")]
+        {
+            if !types.is_empty() {
+                self.reasons.push(format!("{say} {}.", types.join(", ")));
+            }
+        }
+        for (table, types) in &self.scaffold {
+            let step = format!(
+                "portal-audit mapping scaffold {table} --config FILE, for {}",
+                types.join(", ")
+            );
+            self.improve.push(step);
+        }
     }
 
     /// Whether the rule works; notes what of the facts it lacks.
@@ -227,7 +248,7 @@ impl Judgement {
             add(&mut self.conditions, condition.into());
         } else {
             let event_type = rule.event_type.get_ref();
-            add(&mut self.reasons, format!("No row names the caller of {event_type}."));
+            add(&mut self.no_caller, event_type.clone());
             self.attach(table, live, view);
         }
     }

@@ -10,6 +10,7 @@
 )]
 
 mod changes;
+mod coverage;
 mod demo;
 mod large;
 mod mapping;

@@ -73,7 +73,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("postgres_protocol", &["wire"]),
     ("tokio::", &["cli", "connect", "demo", "pipeline", "wire", "write"]),
     ("std::net", &["conninfo", "demo", "wire"]),
-    ("std::fs", &["config", "conninfo", "demo", "spool"]),
+    ("std::fs", &["config", "conninfo", "demo", "spool", "tools"]),
     ("toml::", &["catalog", "config", "coverage", "translate"]),
 ];
 
