@@ -7,7 +7,7 @@ mod live;
 mod show;
 
 pub use ask::{Ask, Asks, AsksError, Judge};
-pub use live::{Live, load};
+pub use live::{Live, load, quoted};
 pub use show::{markdown, text};
 
 use crate::translate::mapping::{Mapping, RuleSpec};

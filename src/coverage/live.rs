@@ -56,7 +56,8 @@ impl Live {
 }
 
 /// A qualified name as SQL: `portal.users`, `"Portal"."Users"`.
-pub(super) fn quoted(table: &str) -> String {
+#[must_use]
+pub fn quoted(table: &str) -> String {
     let is_plain = |part: &str| {
         part.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
             && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')

@@ -3,6 +3,7 @@
 //! Exit codes: 0 sound (or nothing differs), 1 faults were found or a database does not answer, 2 usage or settings.
 
 mod check;
+mod scaffold;
 
 use crate::{
     chain::chain,
@@ -38,6 +39,20 @@ struct Output {
 pub enum MappingVerb {
     /// Tell every fault of a mapping at its place; with --config also whether it fits the live database
     Check(CheckArguments),
+    /// Print the first blocks for a table of the live database, to be edited
+    Scaffold(ScaffoldArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ScaffoldArguments {
+    /// schema.table
+    table: String,
+    /// The settings file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Which source, if the settings have several
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -84,6 +99,7 @@ pub enum CoverageFormat {
 pub async fn mapping(verb: MappingVerb) -> ExitCode {
     finish(match verb {
         MappingVerb::Check(arguments) => check::run(arguments).await,
+        MappingVerb::Scaffold(arguments) => scaffold::run(arguments).await,
     })
 }
 

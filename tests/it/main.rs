@@ -22,4 +22,5 @@ mod slot;
 mod sources;
 mod support;
 mod tidy;
+mod tools;
 mod values;

@@ -69,7 +69,7 @@ const MODULES: &[(&str, &[&str])] = &[
 
 /// Crates that only some may name: what does IO stands at the rim.
 const CRATES: &[(&str, &[&str])] = &[
-    ("tokio_postgres", &["catalog", "connect", "demo", "snapshot", "status", "write"]),
+    ("tokio_postgres", &["catalog", "connect", "demo", "snapshot", "status", "tools", "write"]),
     ("postgres_protocol", &["wire"]),
     ("tokio::", &["cli", "connect", "demo", "pipeline", "wire", "write"]),
     ("std::net", &["conninfo", "demo", "wire"]),
