@@ -56,6 +56,8 @@ pub enum Verb {
     },
     /// Say how much of what was asked for the live configuration tells: yes, partly, no, and what would improve it
     Coverage(tools::CoverageArguments),
+    /// Explain one event: the block that makes it, the columns it rests on, its transaction
+    Explain(tools::ExplainArguments),
     /// Try it: a throwaway PostgreSQL, a sample portal with some life in it, and its events as they arrive
     Demo(crate::demo::DemoArguments),
 }
@@ -101,6 +103,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         },
         Verb::Mapping { what } => tools::mapping(what).await,
         Verb::Coverage(arguments) => tools::coverage(arguments).await,
+        Verb::Explain(arguments) => tools::explain(arguments).await,
         Verb::Demo(arguments) => crate::demo::run(arguments).await,
     }
 }

@@ -44,6 +44,7 @@ pub mod coverage;
 pub mod decode;
 pub mod demo;
 pub mod event;
+pub mod explain;
 pub mod lsn;
 pub mod pipeline;
 pub mod show;

@@ -3,17 +3,21 @@
 //! Exit codes: 0 sound (or nothing differs), 1 faults were found or a database does not answer, 2 usage or settings.
 
 mod check;
+mod examples;
 mod scaffold;
 
 use crate::{
     chain::chain,
     config::{ConfigError, Settings, Source},
     coverage::{self, ASKS, Asks},
+    explain,
+    show::OutputFormat,
 };
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+use uuid::Uuid;
 
 /// A definite fault, or a difference.
 const EXIT_FAULT: u8 = 1;
@@ -39,6 +43,11 @@ struct Output {
 pub enum MappingVerb {
     /// Tell every fault of a mapping at its place; with --config also whether it fits the live database
     Check(CheckArguments),
+    /// Run the examples of a mapping's blocks
+    Test {
+        /// A mapping file, or the name of a built-in one
+        mapping: String,
+    },
     /// Print the first blocks for a table of the live database, to be edited
     Scaffold(ScaffoldArguments),
 }
@@ -95,10 +104,26 @@ pub enum CoverageFormat {
     Json,
 }
 
+#[derive(Debug, clap::Args)]
+pub struct ExplainArguments {
+    /// The event's event_uuid
+    event_uuid: Uuid,
+    /// The settings file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The audit database as a role that may read events, if that of the settings may not
+    #[arg(long, value_name = "DSN")]
+    audit: Option<String>,
+    /// How it is printed
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
+}
+
 /// Runs `mapping …` to its exit code.
 pub async fn mapping(verb: MappingVerb) -> ExitCode {
     finish(match verb {
         MappingVerb::Check(arguments) => check::run(arguments).await,
+        MappingVerb::Test { mapping } => examples::run(&mapping),
         MappingVerb::Scaffold(arguments) => scaffold::run(arguments).await,
     })
 }
@@ -122,6 +147,24 @@ async fn cover(arguments: CoverageArguments) -> Result<Output, Failure> {
         CoverageFormat::Text => coverage::text(&answers),
         CoverageFormat::Markdown => coverage::markdown(&answers),
         CoverageFormat::Json => json(&answers)?,
+    };
+    Ok(Output { text, is_well: true })
+}
+
+/// Runs `explain` to its exit code.
+pub async fn explain(arguments: ExplainArguments) -> ExitCode {
+    finish(explain_event(arguments).await)
+}
+
+async fn explain_event(arguments: ExplainArguments) -> Result<Output, Failure> {
+    let ExplainArguments { event_uuid, config, audit, format } = arguments;
+    let settings = settings(&config)?;
+    let audit = explain::audit_conninfo(&settings, audit.as_deref()).map_err(Failure::Settings)?;
+    let explanation = explain::explain(&settings, &audit, event_uuid).await;
+    let explanation = explanation.map_err(|error| Failure::Fault(chain(&error)))?;
+    let text = match format {
+        OutputFormat::Text => explain::text(&explanation),
+        OutputFormat::Json => json(&explanation)?,
     };
     Ok(Output { text, is_well: true })
 }

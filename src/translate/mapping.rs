@@ -5,6 +5,7 @@
 mod fault;
 mod text;
 
+use super::example::Examples;
 use super::value::{Name, OneOrMore, RowsSpec, Scalar, ValueSpec};
 pub use fault::{MappingError, MappingErrors, did_you_mean, meant_or_known};
 use serde::{Deserialize, Deserializer, de};
@@ -81,6 +82,9 @@ pub struct RuleSpec {
     pub retention: Spanned<Retention>,
     /// The column with the row's creation time, for events of rows that are older than the slot.
     pub backfill: Option<Name>,
+    /// What it must make of rows by example.
+    #[serde(default)]
+    pub example: Examples,
 }
 
 /// How long events of a type are kept.

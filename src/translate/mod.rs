@@ -8,6 +8,7 @@ pub mod compile;
 pub mod deny;
 pub mod document;
 pub mod emit;
+pub mod example;
 pub mod json;
 pub mod mapping;
 pub mod names;

@@ -63,13 +63,32 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     ("demo", &["chain", "config", "connect", "conninfo", "pipeline", "show", "sql"]),
     ("coverage", &["catalog", "chain", "config", "connect", "translate"]),
-    ("tools", &["catalog", "chain", "config", "connect", "coverage", "show", "translate"]),
+    ("explain", &["chain", "config", "connect", "conninfo", "show", "translate"]),
+    (
+        "tools",
+        &[
+            "catalog",
+            "chain",
+            "config",
+            "connect",
+            "coverage",
+            "event",
+            "explain",
+            "lsn",
+            "show",
+            "transaction",
+            "translate",
+        ],
+    ),
     ("cli", &["chain", "config", "demo", "pipeline", "show", "sql", "status", "tools"]),
 ];
 
 /// Crates that only some may name: what does IO stands at the rim.
 const CRATES: &[(&str, &[&str])] = &[
-    ("tokio_postgres", &["catalog", "connect", "demo", "snapshot", "status", "tools", "write"]),
+    (
+        "tokio_postgres",
+        &["catalog", "connect", "demo", "explain", "snapshot", "status", "tools", "write"],
+    ),
     ("postgres_protocol", &["wire"]),
     ("tokio::", &["cli", "connect", "demo", "pipeline", "wire", "write"]),
     ("std::net", &["conninfo", "demo", "wire"]),
