@@ -58,6 +58,8 @@ pub enum Verb {
     Coverage(tools::CoverageArguments),
     /// Explain one event: the block that makes it, the columns it rests on, its transaction
     Explain(tools::ExplainArguments),
+    /// Record the stream of a source, and compare what two mappings make of it
+    Replay(tools::ReplayArguments),
     /// Try it: a throwaway PostgreSQL, a sample portal with some life in it, and its events as they arrive
     Demo(crate::demo::DemoArguments),
 }
@@ -104,6 +106,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Verb::Mapping { what } => tools::mapping(what).await,
         Verb::Coverage(arguments) => tools::coverage(arguments).await,
         Verb::Explain(arguments) => tools::explain(arguments).await,
+        Verb::Replay(arguments) => tools::replay(arguments).await,
         Verb::Demo(arguments) => crate::demo::run(arguments).await,
     }
 }

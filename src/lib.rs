@@ -47,6 +47,7 @@ pub mod event;
 pub mod explain;
 pub mod lsn;
 pub mod pipeline;
+pub mod replay;
 pub mod show;
 pub mod snapshot;
 pub mod spool;

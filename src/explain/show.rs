@@ -40,7 +40,7 @@ pub fn text(explanation: &Explanation) -> String {
     match (transaction.xid, &transaction.lsn) {
         (Some(xid), Some(lsn)) => line(&format!("  xid {xid}, commit LSN {lsn}")),
         (_, Some(lsn)) => {
-            line(&format!("  no transaction: a row that was there before, read at LSN {lsn}"))
+            line(&format!("  no transaction: a row that was there before, read at LSN {lsn}"));
         }
         _ => {}
     }

@@ -4,6 +4,7 @@
 
 mod check;
 mod examples;
+mod replay;
 mod scaffold;
 
 use crate::{
@@ -65,9 +66,9 @@ pub struct ScaffoldArguments {
 }
 
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = true, args = ["mapping", "config"])]
 pub struct CheckArguments {
     /// A mapping file, or the name of a built-in one; without it the mapping of the source
+    #[arg(required_unless_present = "config")]
     mapping: Option<String>,
     #[command(flatten)]
     live: LiveArguments,
@@ -117,6 +118,39 @@ pub struct ExplainArguments {
     /// How it is printed
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     format: OutputFormat,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ReplayArguments {
+    /// Record the stream of a source into a new file, until Ctrl-C or --seconds. The file holds row data: it is made for its owner alone (0600), and should not outlive its use
+    #[arg(long, value_name = "FILE", requires = "config", required_unless_present = "dry_run")]
+    record: Option<PathBuf>,
+    /// Run a recording through two mappings and show what differs; writes nothing
+    #[arg(long, value_name = "FILE", requires = "mapping", conflicts_with = "record")]
+    dry_run: Option<PathBuf>,
+    /// The settings file
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    config: Option<PathBuf>,
+    /// Which source, if the settings have several
+    #[arg(long, value_name = "NAME", conflicts_with = "dry_run")]
+    source: Option<String>,
+    /// How long to record
+    #[arg(long, value_name = "N", conflicts_with = "dry_run")]
+    seconds: Option<u64>,
+    /// The new mapping: a file, or the name of a built-in one
+    #[arg(long, value_name = "MAPPING", conflicts_with = "record")]
+    mapping: Option<String>,
+    /// The old mapping, if not the one that the source had when it was recorded
+    #[arg(long, value_name = "MAPPING", conflicts_with = "record")]
+    against: Option<String>,
+    /// How the differences are printed
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
+}
+
+/// Runs `replay` to its exit code: with --dry-run 1 if anything differs.
+pub async fn replay(arguments: ReplayArguments) -> ExitCode {
+    finish(replay::run(arguments).await)
 }
 
 /// Runs `mapping …` to its exit code.

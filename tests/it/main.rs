@@ -17,6 +17,7 @@ mod mapping;
 mod names;
 mod ops;
 mod oracle;
+mod replay;
 mod restart;
 mod slot;
 mod sources;

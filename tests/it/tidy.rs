@@ -63,6 +63,22 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     ("demo", &["chain", "config", "connect", "conninfo", "pipeline", "show", "sql"]),
     ("coverage", &["catalog", "chain", "config", "connect", "translate"]),
+    (
+        "replay",
+        &[
+            "catalog",
+            "config",
+            "connect",
+            "decode",
+            "event",
+            "lsn",
+            "show",
+            "transaction",
+            "translate",
+            "tuple",
+            "wire",
+        ],
+    ),
     ("explain", &["chain", "config", "connect", "conninfo", "show", "translate"]),
     (
         "tools",
@@ -75,6 +91,8 @@ const MODULES: &[(&str, &[&str])] = &[
             "event",
             "explain",
             "lsn",
+            "pipeline",
+            "replay",
             "show",
             "transaction",
             "translate",
@@ -90,9 +108,9 @@ const CRATES: &[(&str, &[&str])] = &[
         &["catalog", "connect", "demo", "explain", "snapshot", "status", "tools", "write"],
     ),
     ("postgres_protocol", &["wire"]),
-    ("tokio::", &["cli", "connect", "demo", "pipeline", "wire", "write"]),
+    ("tokio::", &["cli", "connect", "demo", "pipeline", "replay", "tools", "wire", "write"]),
     ("std::net", &["conninfo", "demo", "wire"]),
-    ("std::fs", &["config", "conninfo", "demo", "spool", "tools"]),
+    ("std::fs", &["config", "conninfo", "demo", "replay", "spool", "tools"]),
     ("toml::", &["catalog", "config", "coverage", "translate"]),
 ];
 
