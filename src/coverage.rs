@@ -12,7 +12,7 @@ pub use show::{markdown, text};
 
 use crate::translate::mapping::{Mapping, RuleSpec};
 use serde::Serialize;
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
 /// The asks that are built in.
 pub const ASKS: &str = include_str!("../deploy/asks.toml");
@@ -94,8 +94,6 @@ struct Judgement {
     /// Event types without a block, and those whose caller no row names.
     no_block: Vec<String>,
     no_caller: Vec<String>,
-    /// Table that could give them, and the event types it would give.
-    scaffold: BTreeMap<String, Vec<String>>,
     /// A condition under which a yes holds.
     conditions: Vec<String>,
     improve: Vec<String>,
@@ -151,6 +149,10 @@ impl Judgement {
                     is_known = true;
                     is_told |= self.rule(ask, rule, view);
                 }
+                if let Some(place) = by_hand(view.mapping, event_type) {
+                    is_known = true;
+                    is_told |= self.translator(event_type, place, view);
+                }
             }
         }
         self.told += usize::from(is_told);
@@ -158,6 +160,21 @@ impl Judgement {
             let event_type = spelled.split('|').next().unwrap_or(spelled);
             self.no_rule(event_type, views);
         }
+    }
+
+    /// A type that a translator in Rust gives: what it tells needs no judging, its database does.
+    fn translator(&mut self, event_type: &str, place: Range<usize>, view: &View<'_>) -> bool {
+        if self.live(view).is_none() {
+            return false;
+        }
+        self.rules.push(RuleRef {
+            event_type: event_type.to_owned(),
+            source: view.name.to_owned(),
+            place: view.mapping.place(place),
+            table: String::new(),
+            facts: BTreeMap::new(),
+        });
+        true
     }
 
     /// A type that no mapping has. The table that could give it is offered, if one bears its name.
@@ -174,7 +191,7 @@ impl Judgement {
         let mut named: Vec<&String> = tables.filter(bears).collect();
         named.sort_by_key(|table| table.len());
         let table = named.first().map_or("TABLE", |table| table.as_str());
-        self.scaffold.entry(table.to_owned()).or_default().push(event_type.to_owned());
+        add(&mut self.improve, format!("portal-audit mapping scaffold {table} --config FILE"));
     }
 
     /// Says once what is missing for several event types.
@@ -185,13 +202,6 @@ impl Judgement {
             if !types.is_empty() {
                 self.reasons.push(format!("{say} {}.", types.join(", ")));
             }
-        }
-        for (table, types) in &self.scaffold {
-            let step = format!(
-                "portal-audit mapping scaffold {table} --config FILE, for {}",
-                types.join(", ")
-            );
-            self.improve.push(step);
         }
     }
 
@@ -317,7 +327,7 @@ impl Judgement {
     fn attempts(&mut self, views: &[View<'_>]) {
         for view in views {
             let Some(live) = self.live(view) else { continue };
-            let tables = view.mapping.tables();
+            let tables = attempt_tables(view.mapping);
             let with = tables.iter().filter(|table| live.has_attempt(table)).count();
             self.parts += tables.len();
             self.told += with;
@@ -331,6 +341,16 @@ impl Judgement {
             }
         }
     }
+}
+
+/// Where a mapping switches on an event type that no `[[event]]` block gives, but a translator in Rust.
+fn by_hand(_mapping: &Mapping, _event_type: &str) -> Option<Range<usize>> {
+    None
+}
+
+/// The tables whose failed attempts a mapping wants told.
+fn attempt_tables(mapping: &Mapping) -> Vec<&str> {
+    mapping.tables()
 }
 
 /// A fault's message as the beginning of a sentence.

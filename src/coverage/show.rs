@@ -1,6 +1,6 @@
 //! The answers as people read them.
 
-use super::{Answer, Status};
+use super::{Answer, RuleRef, Status};
 use std::collections::HashMap;
 
 /// How many answers have each status.
@@ -37,7 +37,9 @@ pub fn text(answers: &[Answer]) -> String {
         }
         out.push_str(&format!(" {:<6}  {}\n", answer.status, answer.ask));
         for rule in &answer.rules {
-            out.push_str(&format!("           {}  {}\n", rule.event_type, rule.place));
+            let RuleRef { event_type, place, table, .. } = rule;
+            out.push_str(format!("           {event_type}  {place}  {table}").trim_end());
+            out.push('\n');
             for (fact, origin) in &rule.facts {
                 out.push_str(&format!("             {fact} from {origin}\n"));
             }

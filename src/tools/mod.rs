@@ -162,7 +162,7 @@ pub async fn mapping(verb: MappingVerb) -> ExitCode {
     })
 }
 
-/// Runs `coverage` to its exit code, which is 0 whatever the answers are.
+/// Runs `coverage` to its exit code, which is 0 whatever the answers are, and 1 if a source could not be asked.
 pub async fn coverage(arguments: CoverageArguments) -> ExitCode {
     finish(cover(arguments).await)
 }
@@ -177,12 +177,13 @@ async fn cover(arguments: CoverageArguments) -> Result<Output, Failure> {
     let settings = settings(&config)?;
     let views = coverage::load(&settings).await;
     let answers = coverage::judge(&asks, &views);
+    let is_well = views.iter().all(|view| view.live.is_ok());
     let text = match format {
         CoverageFormat::Text => coverage::text(&answers),
         CoverageFormat::Markdown => coverage::markdown(&answers),
         CoverageFormat::Json => json(&answers)?,
     };
-    Ok(Output { text, is_well: true })
+    Ok(Output { text, is_well })
 }
 
 /// Runs `explain` to its exit code.
