@@ -277,10 +277,7 @@ impl SourceTable {
 }
 
 fn place_of(mapping: &Mapping, table: &str) -> std::ops::Range<usize> {
-    let rules = mapping.rules.iter().map(|rule| &rule.table);
-    let names = mapping.names.iter().map(|(_, names)| &names.table);
-    let rows = mapping.rows_specs().map(|rows| &rows.table);
-    let mut all = rules.chain(names).chain(rows);
+    let mut all = mapping.table_names();
     all.find(|name| name.get_ref() == table).map_or(0..0, toml::Spanned::span)
 }
 

@@ -195,7 +195,7 @@ pub struct Flags {
     pub truncated: bool,
     /// It looked like a secret and was replaced.
     pub redacted: bool,
-    /// A TOASTed value that did not change was not sent, and is left out.
+    /// A value was not sent, because it is TOASTed and did not change or belongs to a deleted row; it is left out.
     pub unchanged: bool,
     /// An id without a name that we know stands for itself.
     pub unresolved: bool,

@@ -139,7 +139,7 @@ impl Side {
     fn translate(&mut self, transaction: &Transaction) -> Result<(), ReplayError> {
         let side = self.name;
         let failed = |source| ReplayError::Translate { side, source };
-        let mut translation = self.translator.begin(transaction).map_err(failed)?;
+        let mut translation = self.translator.begin(transaction);
         loop {
             let step = self.translator.advance(transaction, &mut translation, &mut self.batch);
             match step.map_err(failed)? {

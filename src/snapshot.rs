@@ -83,7 +83,9 @@ impl Snapshot<'_> {
         writer: &mut Writer,
     ) -> Result<u64, SnapshotError> {
         let mut pass = Pass { batch: Batch::default(), spans: RowSpans::default(), events: 0 };
-        let names = self.mapping.names.iter().map(|(_, names)| names.table.get_ref().as_str());
+        let names = self.mapping.names.iter().map(|(_, names)| &names.table);
+        let names = names.chain(self.mapping.remember.iter().map(|(table, _)| table));
+        let names = names.map(|table| table.get_ref().as_str());
         let rules = self.mapping.rules.iter().filter(|rule| rule.backfill.is_some());
         let events = rules.map(|rule| rule.table.get_ref().as_str()).filter(|_| self.backfill);
         let names = names.map(|table| (Purpose::Names, table));

@@ -170,6 +170,12 @@ pub struct Cursor {
 }
 
 impl Cursor {
+    /// A cursor at an offset where another stood.
+    #[must_use]
+    pub fn at(offset: u64) -> Self {
+        Self { offset, ..Self::default() }
+    }
+
     /// Byte position in the spool; [`Spool::truncate`] takes one.
     #[must_use]
     pub fn offset(&self) -> u64 {

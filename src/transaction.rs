@@ -69,15 +69,15 @@ impl Transaction {
         Ok(Some((wal_start, message)))
     }
 
-    /// Like [`Transaction::next`], but passes over what does not concern the transaction as a whole: rows of relations that are not `wanted`.
+    /// Like [`Transaction::next`], but passes over what does not concern the transaction as a whole: rows that are not `wanted`, by the oid of their relation and whether they are deleted.
     ///
     /// # Errors
     /// As [`Transaction::next`].
     pub fn next_wanted<'a>(
         &'a self,
         cursor: &'a mut Cursor,
-        wanted: impl Fn(u32) -> bool,
-    ) -> Result<Option<Message<'a>>, TransactionError> {
+        wanted: impl Fn(u32, bool) -> bool,
+    ) -> Result<Option<(Lsn, Message<'a>)>, TransactionError> {
         let oid_start = if self.streamed { 5 } else { 1 };
         loop {
             let offset = cursor.offset();
@@ -87,11 +87,14 @@ impl Transaction {
             let oid = payload.get(oid_start..).and_then(<[u8]>::first_chunk::<4>);
             let is_wanted = match payload.first() {
                 Some(b'R' | b'M') => true,
-                _ => is_row && oid.is_some_and(|oid| wanted(u32::from_be_bytes(*oid))),
+                tag => {
+                    let is_deleted = tag == Some(&b'D');
+                    is_row && oid.is_some_and(|oid| wanted(u32::from_be_bytes(*oid), is_deleted))
+                }
             };
             if is_wanted {
                 cursor.rewind(offset);
-                return Ok(self.next(cursor)?.map(|(_, message)| message));
+                return self.next(cursor);
             }
         }
     }

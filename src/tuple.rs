@@ -133,6 +133,9 @@ enum Old<'a> {
     Full(Tuple<'a>),
 }
 
+/// What is remembered of a column: its text, or that it was NULL.
+pub type RememberedValue = Option<Vec<u8>>;
+
 /// Memory for the spans of one row, used again for each.
 #[derive(Debug, Default)]
 pub struct RowSpans {
@@ -147,6 +150,8 @@ pub struct Row<'a> {
     pub relation: &'a Relation,
     new: Option<Tuple<'a>>,
     old: Old<'a>,
+    /// Columns before the change that the replica identity does not carry, and that are known all the same.
+    remembered: &'a [(usize, RememberedValue)],
 }
 
 impl<'a> Row<'a> {
@@ -172,7 +177,13 @@ impl<'a> Row<'a> {
             Some(OldTuple::Key(data)) => Old::Key(Tuple { data, spans: &spans.old }),
         };
         let new = new.map(|data| Tuple { data, spans: &spans.new });
-        Self { operation, relation, new, old }
+        Self { operation, relation, new, old, remembered: &[] }
+    }
+
+    /// The same row, with what is remembered of it.
+    #[must_use]
+    pub fn with_remembered(self, remembered: &'a [(usize, RememberedValue)]) -> Self {
+        Self { remembered, ..self }
     }
 
     /// The value after an INSERT or UPDATE, or the deleted row's. An unchanged TOASTed value is taken from the old tuple where that holds it: the server sends the key of a row whose key column is TOASTed even if it did not change.
@@ -220,7 +231,12 @@ impl<'a> Row<'a> {
         match &self.old {
             Old::Full(tuple) => tuple.value(position),
             Old::Key(tuple) if self.is_key(position) => tuple.value(position),
-            Old::Key(_) | Old::None => Value::Absent,
+            Old::Key(_) | Old::None => {
+                let known = self.remembered.iter().find(|(column, _)| *column == position);
+                known.map_or(Value::Absent, |(_, value)| {
+                    value.as_deref().map_or(Value::Null, Value::Text)
+                })
+            }
         }
     }
 

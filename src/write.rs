@@ -234,7 +234,7 @@ impl Writer {
         Ok(Self {
             session,
             source: source.to_owned(),
-            entities: mapping.names.iter().map(|(entity, _)| entity.clone()).collect(),
+            entities: mapping.entities(),
             timeout,
             insert,
             insert_and_advance,

@@ -154,7 +154,7 @@ impl Reader {
     }
 
     async fn translate(&mut self, transaction: &Transaction) -> Result<(), Fault> {
-        let mut translation = self.translator.begin(transaction).map_err(Fault::Translate)?;
+        let mut translation = self.translator.begin(transaction);
         loop {
             let step = self.translator.advance(transaction, &mut translation, &mut self.batch);
             match step.map_err(Fault::Translate)? {

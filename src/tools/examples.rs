@@ -101,8 +101,7 @@ fn try_example(
     for (lsn, message) in &messages {
         let pushed = assembler.push(*lsn, message).map_err(|error| chain(&error))?;
         let Some(transaction) = pushed else { continue };
-        let begun = translator.begin(&transaction);
-        let mut translation = begun.map_err(|error| chain(&error))?;
+        let mut translation = translator.begin(&transaction);
         loop {
             let step = translator.advance(&transaction, &mut translation, &mut batch);
             match step.map_err(|error| chain(&error))? {

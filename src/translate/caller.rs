@@ -2,9 +2,13 @@
 //!
 //! The ladder, each rung recorded in `_audit.caller_from`: a column of the row (`row`), a row of the same transaction (`transaction`), a transactional logical message (`context`), nobody (`none`, caller `''`). A context is evidence, not proof: any role may emit one. So it never outranks a row, and one that cannot be read counts for nothing.
 
-use super::rule::Collected;
+use super::{
+    cascade::Deletions,
+    rule::{Collected, RowsKey},
+};
 use crate::{
     event::{INDEXED_TEXT_BYTES_MAX, push_json_string, push_text},
+    timestamp::Timestamp,
     tuple::{Operation, Row, Value},
 };
 use serde::Deserialize;
@@ -43,6 +47,7 @@ pub struct Gathered {
     bytes: usize,
     /// There were more rows than are kept, so that any list may lack some.
     is_cut: bool,
+    pub deletions: Deletions,
 }
 
 impl Gathered {
@@ -60,21 +65,23 @@ impl Gathered {
     }
 
     /// Takes a row that belongs to a list of another table's rule.
-    pub fn add_row(&mut self, collected: &Collected, row: &Row<'_>) {
-        let wanted = !collected.inserts_only || row.operation == Operation::Insert;
-        if !wanted || !collected.when.iter().all(|condition| condition.holds(row)) {
+    pub fn add_row(&mut self, collected: &Collected, row: &Row<'_>, at: Timestamp) {
+        let wanted = collected.on.is_empty() || collected.on.contains(&row.operation);
+        if !wanted || !collected.when.iter().all(|condition| condition.holds(row, at)) {
             return;
         }
         let Value::Text(value) = row.value(collected.column) else { return };
-        let Some(key) = joined_key(row, &collected.key) else { return };
+        let Some(key) = joined_key(row, &collected.key, false) else { return };
         let bytes = key.len() + value.len();
         if self.values >= COLLECTED_MAX || self.bytes + bytes > COLLECTED_BYTES_MAX {
             self.is_cut = true;
             return;
         }
-        let list = self.rows.entry((collected.slot, row.operation, key)).or_default();
+        // Rows of several operations are one list.
+        let operation = collected.on.first().copied().unwrap_or(row.operation);
+        let list = self.rows.entry((collected.slot, operation, key)).or_default();
         // One more than is shown says that there are more.
-        if list.len() <= LIST_MAX {
+        if list.len() <= LIST_MAX && !list.iter().any(|item| item == value) {
             list.push(value.to_vec());
             self.values += 1;
             self.bytes += bytes;
@@ -89,8 +96,10 @@ impl Gathered {
 
     /// The list that belongs to a row.
     #[must_use]
-    pub fn rows(&self, slot: usize, key: &[usize], row: &Row<'_>) -> &[Vec<u8>] {
-        let list = joined_key(row, key).and_then(|key| self.rows.get(&(slot, row.operation, key)));
+    pub fn rows(&self, rows: &RowsKey, row: &Row<'_>) -> &[Vec<u8>] {
+        let operation = rows.on.first().copied().unwrap_or(row.operation);
+        let list = joined_key(row, &rows.key, false)
+            .and_then(|key| self.rows.get(&(rows.slot, operation, key)));
         list.map_or(&[], Vec::as_slice)
     }
 
@@ -126,10 +135,12 @@ impl Context {
 }
 
 /// The values of a row's key columns as one, each behind its length; none if one of them is not there.
-fn joined_key(row: &Row<'_>, positions: &[usize]) -> Option<Vec<u8>> {
+#[must_use]
+pub fn joined_key(row: &Row<'_>, positions: &[usize], old: bool) -> Option<Vec<u8>> {
     let mut joined = Vec::new();
     for &position in positions {
-        let Value::Text(value) = row.value(position) else { return None };
+        let value = if old { row.old_value(position) } else { row.value(position) };
+        let Value::Text(value) = value else { return None };
         joined.extend_from_slice(&value.len().to_ne_bytes());
         joined.extend_from_slice(value);
     }

@@ -2,8 +2,10 @@
 
 use super::{
     deny::{in_words, is_denied},
-    mapping::{ConditionSpec, Mapping, MappingError, OperationWord, RuleSpec, meant_or_known},
-    value::{Name, ValueSpec},
+    mapping::{
+        ConditionSpec, Mapping, MappingError, NamesSpec, OperationWord, RuleSpec, meant_or_known,
+    },
+    value::{LookupSpec, Name, RowsSpec, ValueSpec},
 };
 use std::{collections::HashMap, ops::Range};
 use toml::Spanned;
@@ -15,9 +17,7 @@ const RESERVED_KEY: &str = "_audit";
 pub fn check(mapping: &Mapping) -> Vec<MappingError> {
     let mut checker = Checker { mapping, errors: Vec::new() };
     for (_, names) in &mapping.names {
-        checker.table(&names.table);
-        checker.denied(&names.key);
-        checker.denied(&names.name);
+        checker.names(names);
     }
     let mut first: HashMap<&str, &RuleSpec> = HashMap::new();
     for rule in &mapping.rules {
@@ -25,6 +25,7 @@ pub fn check(mapping: &Mapping) -> Vec<MappingError> {
         let same = first.entry(rule.event_type.get_ref()).or_insert(rule);
         checker.described_alike(same, rule);
     }
+    checker.around();
     checker.errors.sort_by_key(|error| (error.line, error.column));
     checker.errors
 }
@@ -35,6 +36,95 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
+    fn names(&mut self, names: &NamesSpec) {
+        self.table(&names.table);
+        for column in &names.key.0 {
+            self.denied(column);
+        }
+        match names.name.get_ref() {
+            ValueSpec::Column { column, old: false }
+            | ValueSpec::Label { column, old: false, .. }
+            | ValueSpec::Sha256 { column, old: false }
+            | ValueSpec::Path { column, old: false, .. } => self.denied(column),
+            ValueSpec::Join { columns, old: false, .. } => {
+                for column in columns {
+                    self.denied(column);
+                }
+            }
+            _ => self.error(
+                names.name.span(),
+                "a name must be a value of the row itself".into(),
+                "Write a column, a label, a path or a sha256, without \"old\".",
+            ),
+        }
+    }
+
+    /// Blocks beside the rules: what is ignored, what goes with what, what is remembered.
+    fn around(&mut self) {
+        let mapping = self.mapping;
+        for ignore in &mapping.ignores {
+            self.table(&ignore.table);
+            for column in ignore.when.keys().chain(&ignore.changed) {
+                self.denied(column);
+            }
+            if ignore.because.get_ref().trim().is_empty() {
+                self.error(
+                    ignore.because.span(),
+                    "\"because\" is empty".into(),
+                    "Say why these changes are no event: coverage shows it.",
+                );
+            }
+        }
+        for cascade in &mapping.cascades {
+            self.table(&cascade.parent);
+            self.table(&cascade.child);
+            for column in cascade.key.iter().flat_map(|(child, parent)| [child, parent]) {
+                self.denied(column);
+            }
+            if cascade.key.is_empty() {
+                self.error(
+                    cascade.child.span(),
+                    "a cascade without a key joins nothing".into(),
+                    "Write key = { column_of_the_child = \"column of the parent\" }.",
+                );
+            }
+        }
+        for (table, columns) in mapping.remember.iter().chain(&mapping.moved) {
+            self.table(table);
+            for column in columns {
+                self.denied(column);
+            }
+        }
+    }
+
+    /// What concerns the group or the entries that a rule is about.
+    fn groups(&mut self, rule: &RuleSpec) {
+        for column in rule.once_per.iter().flat_map(|columns| &columns.0) {
+            self.denied(column);
+        }
+        if let Some(rows) = &rule.unless {
+            self.rows(rows);
+        }
+        let Some(each) = &rule.each else { return };
+        self.denied(&each.column);
+        let (once, backfill) = (rule.once_per.is_some() || rule.unless.is_some(), &rule.backfill);
+        if once || backfill.is_some() {
+            self.error(
+                each.column.span(),
+                "\"each\" cannot stand beside once_per, unless or backfill".into(),
+                "Entries of a column have no rows of their own.",
+            );
+        }
+    }
+
+    fn rows(&mut self, rows: &RowsSpec) {
+        let keys = rows.key.iter().flat_map(|(theirs, ours)| [theirs, ours]);
+        for column in keys.chain(rows.when.keys()).chain([&rows.column]) {
+            self.denied(column);
+        }
+        self.table(&rows.table);
+    }
+
     fn error<'h>(&mut self, span: Range<usize>, message: String, hint: impl Into<Option<&'h str>>) {
         let hint = hint.into().map(str::to_owned);
         self.errors.push(self.mapping.error(span, message, hint));
@@ -57,7 +147,7 @@ impl Checker<'_> {
             self.value(rule, target, Place::Text);
         }
         if let Some(message) = &rule.error_message {
-            self.value(rule, message, Place::Text);
+            self.value(rule, message, Place::Message);
         }
         if let Some(caller) = &rule.caller {
             self.value(rule, caller, Place::Caller);
@@ -73,6 +163,7 @@ impl Checker<'_> {
             }
         }
         self.placeholders(rule);
+        self.groups(rule);
         if let Some(backfill) = &rule.backfill {
             self.denied(backfill);
             if !rule.takes(OperationWord::Insert) {
@@ -143,7 +234,8 @@ impl Checker<'_> {
         let takes_update = rule.takes(OperationWord::Update);
         for (column, condition) in rule.when.iter().chain(&rule.success) {
             self.denied(column);
-            let ConditionSpec { is, not, r#in, becomes, leaves, was, changes, null } = condition;
+            let ConditionSpec { is, not, r#in, becomes, leaves, was, changes, null, past } =
+                condition;
             let lists = [r#in, becomes, leaves, was];
             let name = column.get_ref();
             if lists.iter().all(|list| list.is_none())
@@ -151,11 +243,12 @@ impl Checker<'_> {
                 && not.is_none()
                 && null.is_none()
                 && changes.is_none()
+                && past.is_none()
             {
                 self.error(
                     column.span(),
                     format!("the condition on {name:?} says nothing"),
-                    "Say is, not, in, becomes, leaves, was, changes or null.",
+                    "Say is, not, in, becomes, leaves, was, changes, null or past.",
                 );
             }
             if lists.into_iter().flatten().any(|list| list.0.is_empty()) {
@@ -196,7 +289,9 @@ impl Checker<'_> {
 
     fn value(&mut self, rule: &RuleSpec, value: &Spanned<ValueSpec>, place: Place) {
         match value.get_ref() {
-            ValueSpec::Column { column, old } | ValueSpec::Path { column, old, .. } => {
+            ValueSpec::Column { column, old }
+            | ValueSpec::Sha256 { column, old }
+            | ValueSpec::Path { column, old, .. } => {
                 self.denied(column);
                 self.old(rule, column, *old);
             }
@@ -208,19 +303,27 @@ impl Checker<'_> {
                     self.known("labels", labels, &known.collect::<Vec<_>>());
                 }
             }
-            ValueSpec::Lookup { names, key, old } => {
-                self.denied(key);
-                self.old(rule, key, *old);
-                let known = self.mapping.names.iter().map(|(name, _)| name.as_str());
-                self.known("names", names, &known.collect::<Vec<_>>());
-            }
-            ValueSpec::Rows(rows) | ValueSpec::Row(rows) => {
-                let keys = rows.key.iter().flat_map(|(theirs, ours)| [theirs, ours]);
-                for column in keys.chain(rows.when.keys()).chain([&rows.column]) {
+            ValueSpec::Join { columns, old, .. } => {
+                for column in columns {
                     self.denied(column);
+                    self.old(rule, column, *old);
                 }
-                self.table(&rows.table);
             }
+            ValueSpec::Lookup { lookup, old } => {
+                let (mut names, mut columns) = (Vec::new(), Vec::new());
+                lookup.visit(&mut |name| names.push(name), &mut |column| columns.push(column));
+                for column in columns {
+                    self.denied(column);
+                    self.old(rule, column, *old);
+                }
+                let known = self.mapping.names.iter().map(|(name, _)| name.as_str());
+                let known: Vec<&str> = known.collect();
+                for name in names {
+                    self.known("names", name, &known);
+                    self.key_of(name, lookup);
+                }
+            }
+            ValueSpec::Rows(rows) | ValueSpec::Row(rows) => self.rows(rows),
             ValueSpec::Changed(columns) => {
                 for column in columns {
                     self.denied(column);
@@ -229,6 +332,27 @@ impl Checker<'_> {
             ValueSpec::Constant(_) => {}
         }
         self.value_place(rule, value.get_ref(), value.span(), place);
+    }
+
+    /// A key has as many parts as its names table.
+    fn key_of(&mut self, name: &Name, lookup: &LookupSpec) {
+        if name.span() != lookup.names.span() {
+            return;
+        }
+        let position = self.mapping.names_position(name.get_ref());
+        let names = position.and_then(|position| self.mapping.names.get(position));
+        let Some((_, names)) = names else { return };
+        let (given, wanted) = (lookup.key.len(), names.key.0.len());
+        if given != wanted {
+            self.error(
+                name.span(),
+                format!(
+                    "[names.{}] needs a key of {wanted}, and here is one of {given}",
+                    name.get_ref()
+                ),
+                "Give a value for each of its columns, in their order.",
+            );
+        }
     }
 
     fn old(&mut self, rule: &RuleSpec, column: &Name, old: bool) {
@@ -259,7 +383,10 @@ impl Checker<'_> {
                 "{ changed = … } lists what an update changed, but the rule takes none".into(),
                 "Add \"update\" to \"on\".",
             );
-        } else if is_list && place != Place::Payload {
+        } else if is_list
+            && place != Place::Payload
+            && !(place == Place::Message && matches!(value, ValueSpec::Path { .. }))
+        {
             self.error(
                 span,
                 "a list can stand in the payload only".into(),
@@ -327,8 +454,10 @@ impl Checker<'_> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// Subject, target or error message.
+    /// Subject or target.
     Text,
+    /// Error message.
+    Message,
     Caller,
     Payload,
 }

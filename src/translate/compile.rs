@@ -1,20 +1,24 @@
 //! A mapping and a relation → the rules of its table. What does not fit is told with its place in the mapping.
 
 use super::{
+    cascade::Kin,
+    lookup::{KeySource, Lookup},
     mapping::{
         ConditionSpec, Mapping, MappingError, NamesSpec, OperationWord, RuleSpec, meant_or_known,
     },
-    rule::{Collected, Condition, JsonKind, NameFeed, Rule, Source, Test},
-    value::{Name, OneOrMore, RowsSpec, Scalar, ValueSpec},
+    remember::Remember,
+    rule::{Collected, Condition, JsonKind, NameFeed, RowsKey, Rule, Source, Takes, Test},
+    unfold::Unfold,
+    value::{KeyPart, LookupSpec, Name, OneOrMore, RowsSpec, Scalar, ValueSpec},
 };
-use crate::tuple::Relation;
-use std::collections::BTreeMap;
+use crate::{decode::ReplicaIdentity, tuple::Relation};
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// Compiles what a mapping says about one relation.
 #[derive(Debug)]
 pub struct Compiler<'a> {
     mapping: &'a Mapping,
-    relation: &'a Relation,
+    relation: Cow<'a, Relation>,
     /// Columns that the table has and the publication leaves out, where the catalog is known; the stream does not tell them.
     unpublished: Option<&'a [String]>,
     pub errors: Vec<MappingError>,
@@ -24,7 +28,7 @@ impl<'a> Compiler<'a> {
     /// A compiler for one relation.
     #[must_use]
     pub fn new(mapping: &'a Mapping, relation: &'a Relation) -> Self {
-        Self { mapping, relation, unpublished: None, errors: Vec::new() }
+        Self { mapping, relation: Cow::Borrowed(relation), unpublished: None, errors: Vec::new() }
     }
 
     /// Every fault of what the mapping says about a table of the catalog.
@@ -37,29 +41,137 @@ impl<'a> Compiler<'a> {
         let mut compiler = Self::new(mapping, relation);
         compiler.unpublished = Some(unpublished);
         compiler.rules();
+        compiler.unfolds();
+        compiler.ignores();
         compiler.name_feeds();
         compiler.collected();
+        compiler.remember();
+        compiler.moved();
+        compiler.kin();
         compiler.errors
     }
 
-    /// The rules of the relation, in the file's order.
+    /// The rules of the relation's rows, in the file's order.
     pub fn rules(&mut self) -> Vec<Rule> {
+        self.rules_of(|spec| spec.each.is_none())
+    }
+
+    fn rules_of(&mut self, wanted: impl Fn(&RuleSpec) -> bool) -> Vec<Rule> {
         let qualified = self.relation.qualified_name();
+        let mapping = self.mapping;
+        let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
         let mut rules: Vec<Rule> = Vec::new();
         let mut slot = 0;
-        for spec in &self.mapping.rules {
+        for (place, spec) in mapping.rules.iter().enumerate() {
             if *spec.table.get_ref() == qualified {
-                let same =
-                    rules.iter().filter(|rule| rule.event_type == *spec.event_type.get_ref());
-                let number = same.count();
-                rules.push(self.rule(spec, number, slot));
+                let number = numbers.entry(spec.event_type.get_ref()).or_default();
+                if wanted(spec) {
+                    rules.push(self.rule(spec, (place, *number), slot));
+                }
+                *number += 1;
             }
-            let lists = spec
-                .values()
-                .filter(|value| matches!(value.get_ref(), ValueSpec::Rows(_) | ValueSpec::Row(_)));
-            slot += lists.count();
+            slot += spec.rows_specs().count();
         }
         rules
+    }
+
+    /// The rules of entries of columns of the relation.
+    pub fn unfolds(&mut self) -> Vec<Unfold> {
+        let qualified = self.relation.qualified_name();
+        let mapping = self.mapping;
+        let mut seen: Vec<(&str, Option<&str>)> = Vec::new();
+        let mut unfolds = Vec::new();
+        let specs = mapping.rules.iter().filter(|spec| *spec.table.get_ref() == qualified);
+        for each in specs.filter_map(|spec| spec.each.as_ref()) {
+            let which = (each.column.get_ref().as_str(), each.key.as_deref());
+            if seen.contains(&which) {
+                continue;
+            }
+            seen.push(which);
+            let column = self.compared(&each.column);
+            let (column_name, key) = which;
+            let fields = super::needs::entry_fields(mapping, &qualified, column_name);
+            let kind = super::unfold::kind(self.type_oid(column));
+            if column != usize::MAX && kind.is_none() {
+                let message = format!(
+                    "column {column_name:?} of {qualified} holds neither JSON nor a list of texts"
+                );
+                let hint = "\"each\" takes the entries of a json or jsonb column, or of a text[].";
+                self.error(&each.column, message, Some(hint.to_owned()));
+            }
+            let relation = super::unfold::relation(&self.relation, column_name, &fields);
+            let relation = std::mem::replace(&mut self.relation, Cow::Owned(relation));
+            let is_mine = |spec: &RuleSpec| {
+                spec.each.as_ref().is_some_and(|each| {
+                    (each.column.get_ref().as_str(), each.key.as_deref()) == which
+                })
+            };
+            let rules = self.rules_of(is_mine);
+            let relation = std::mem::replace(&mut self.relation, relation).into_owned();
+            let (fields, key) =
+                (fields.into_iter().map(str::to_owned).collect(), key.map(str::to_owned));
+            unfolds.push(Unfold { column, kind, key, fields, relation, rules });
+        }
+        unfolds
+    }
+
+    /// The changes of the relation that are no event.
+    pub fn ignores(&mut self) -> Vec<Takes> {
+        let qualified = self.relation.qualified_name();
+        let mapping = self.mapping;
+        let specs = mapping.ignores.iter().filter(|spec| *spec.table.get_ref() == qualified);
+        let mut ignores = Vec::new();
+        for spec in specs {
+            let delete = spec.takes(OperationWord::Delete);
+            ignores.push(Takes {
+                insert: spec.takes(OperationWord::Insert),
+                update: spec.takes(OperationWord::Update),
+                delete,
+                when: self.conditions(&spec.when, delete),
+                changed: spec.changed.iter().map(|column| self.compared(column)).collect(),
+            });
+        }
+        ignores
+    }
+
+    /// What is remembered of the relation's rows, because its replica identity does not carry it.
+    pub fn remember(&mut self) -> Option<Remember> {
+        let qualified = self.relation.qualified_name();
+        let (names, columns) = self.mapping.remembered(&qualified)?;
+        let columns = columns.iter().map(|column| self.column(column)).collect();
+        if self.relation.replica_identity == ReplicaIdentity::Full {
+            return None;
+        }
+        let keys = self.relation.columns.iter().enumerate().filter(|(_, column)| column.key);
+        let key = keys.map(|(position, _)| position).collect();
+        Some(Remember { names, key, columns })
+    }
+
+    /// The columns by which a row is known again when it moves to another partition.
+    pub fn moved(&mut self) -> Vec<usize> {
+        let qualified = self.relation.qualified_name();
+        let mapping = self.mapping;
+        let columns = mapping.moved.iter().find(|(table, _)| *table.get_ref() == qualified);
+        let columns = columns.map(|(_, columns)| columns.as_slice()).unwrap_or_default();
+        columns.iter().map(|column| self.compared(column)).collect()
+    }
+
+    /// Of which rows the relation's rows are parents or children.
+    pub fn kin(&mut self) -> Kin {
+        let qualified = self.relation.qualified_name();
+        let mapping = self.mapping;
+        let mut kin = Kin::default();
+        for (slot, spec) in mapping.cascades.iter().enumerate() {
+            if *spec.child.get_ref() == qualified {
+                let key = spec.key.keys().map(|column| self.compared(column)).collect();
+                kin.parents.push((slot, key));
+            }
+            if *spec.parent.get_ref() == qualified {
+                let key = spec.key.values().map(|column| self.compared(column)).collect();
+                kin.children.push((slot, key));
+            }
+        }
+        kin
     }
 
     /// The names that rows of the relation give.
@@ -70,7 +182,8 @@ impl<'a> Compiler<'a> {
         let mut feeds = Vec::new();
         for (names, NamesSpec { table, key, name }) in specs {
             if *table.get_ref() == qualified {
-                let (key, name) = (self.column(key), self.column(name));
+                let key = key.0.iter().map(|column| self.column(column)).collect();
+                let name = self.source(name.get_ref(), false, &mut 0);
                 feeds.push(NameFeed { names, key, name });
             }
         }
@@ -81,35 +194,29 @@ impl<'a> Compiler<'a> {
     pub fn collected(&mut self) -> Vec<Collected> {
         let qualified = self.relation.qualified_name();
         let mapping = self.mapping;
-        let values = mapping.rules.iter().flat_map(RuleSpec::values);
-        let specs = values.filter_map(|value| match value.get_ref() {
-            ValueSpec::Rows(rows) => Some((rows, false)),
-            ValueSpec::Row(rows) => Some((rows, true)),
-            _ => None,
-        });
         let mut collected = Vec::new();
-        for (slot, (RowsSpec { table, key, when, column }, inserts_only)) in specs.enumerate() {
+        for (slot, RowsSpec { table, on, key, when, column }) in mapping.rows_specs().enumerate() {
             if *table.get_ref() == qualified {
                 collected.push(Collected {
                     slot,
                     key: key.keys().map(|column| self.column(column)).collect(),
                     column: self.column(column),
                     when: self.conditions(when, false),
-                    inserts_only,
+                    on: on.iter().copied().map(Into::into).collect(),
                 });
             }
         }
         collected
     }
 
-    fn rule(&mut self, spec: &RuleSpec, number: usize, mut slot: usize) -> Rule {
+    fn rule(&mut self, spec: &RuleSpec, (place, number): (usize, usize), mut slot: usize) -> Rule {
         let on_delete = spec.takes(OperationWord::Delete);
         let event_type = spec.event_type.get_ref().clone();
         let id = if number == 0 { event_type.clone() } else { format!("{event_type}#{number}") };
         let mut value = |compiler: &mut Self, spec: &toml::Spanned<ValueSpec>| {
             compiler.source(spec.get_ref(), on_delete, &mut slot)
         };
-        // In the order of RuleSpec::values, which numbers the lists.
+        // In the order of RuleSpec::rows_specs, which numbers the sets of rows.
         let subject = value(self, &spec.subject);
         let target = spec.target.as_ref().map(|spec| value(self, spec));
         let error_message = spec.error_message.as_ref().map(|spec| value(self, spec));
@@ -120,6 +227,16 @@ impl<'a> Compiler<'a> {
             .map(|(key, spec)| (json_key(key.get_ref()), value(self, spec)))
             .collect();
         let changed = spec.changed.iter().map(|column| self.compared(column)).collect();
+        let once_per = spec.once_per.as_ref().map(|columns| columns.0.as_slice());
+        let once_per = once_per.unwrap_or_default().iter();
+        let mut read =
+            |column: &Name| if on_delete { self.compared(column) } else { self.column(column) };
+        let once_per = once_per.map(&mut read).collect();
+        let unless = spec.unless.as_ref().map(|rows| RowsKey {
+            slot,
+            key: rows.key.values().map(&mut read).collect(),
+            on: rows.on.iter().copied().map(Into::into).collect(),
+        });
         Rule {
             event_type,
             id,
@@ -131,12 +248,17 @@ impl<'a> Compiler<'a> {
             caller,
             payload,
             backfill: spec.backfill.as_ref().map(|column| self.column(column)),
-            insert: spec.takes(OperationWord::Insert),
-            update: spec.takes(OperationWord::Update),
-            delete: on_delete,
-            when: self.conditions(&spec.when, on_delete),
-            changed,
+            takes: Takes {
+                insert: spec.takes(OperationWord::Insert),
+                update: spec.takes(OperationWord::Update),
+                delete: on_delete,
+                when: self.conditions(&spec.when, on_delete),
+                changed,
+            },
             success: self.conditions(&spec.success, on_delete),
+            place,
+            once_per,
+            unless,
         }
     }
 
@@ -162,16 +284,30 @@ impl<'a> Compiler<'a> {
                 self.is_json(column, position);
                 Source::Path { position, old: *old, path: Box::new(path.clone()), list: *list }
             }
-            ValueSpec::Lookup { names, key, old } => {
-                let position = read(key, *old);
-                let names = self.mapping.names_position(names.get_ref()).unwrap_or(usize::MAX);
-                Source::Lookup { names, position, old: *old }
+            ValueSpec::Join { columns, with, old } => {
+                let columns = columns.iter().map(|column| read(column, *old)).collect();
+                Source::Join { columns, with: with.clone(), old: *old }
+            }
+            ValueSpec::Sha256 { column, old } => {
+                Source::Sha256 { position: read(column, *old), old: *old }
+            }
+            ValueSpec::Lookup { lookup, old } => {
+                let names = self.mapping.names_position(lookup.names.get_ref());
+                let named = names.and_then(|position| self.mapping.names.get(position));
+                let list = named.is_some_and(|(_, names)| names.is_list());
+                let lookup = self.lookup(lookup, *old || on_delete);
+                Source::Lookup { lookup, old: *old, list }
             }
             ValueSpec::Rows(rows) | ValueSpec::Row(rows) => {
                 let key = rows.key.values().map(|column| read(column, false)).collect();
                 *slot += 1;
                 let list = matches!(spec, ValueSpec::Rows(_));
-                Source::Rows { slot: *slot - 1, key, list }
+                let rows = RowsKey {
+                    slot: *slot - 1,
+                    key,
+                    on: rows.on.iter().copied().map(Into::into).collect(),
+                };
+                Source::Rows { rows, list }
             }
             ValueSpec::Changed(columns) => Source::Changed {
                 columns: columns
@@ -181,6 +317,19 @@ impl<'a> Compiler<'a> {
             },
             ValueSpec::Constant(value) => Source::Constant(value.clone()),
         }
+    }
+
+    fn lookup(&mut self, spec: &LookupSpec, compared: bool) -> Lookup {
+        let names = self.mapping.names_position(spec.names.get_ref()).unwrap_or(usize::MAX);
+        let mut key = Vec::new();
+        for part in &spec.key {
+            key.push(match part {
+                KeyPart::Column(name) if compared => KeySource::Column(self.compared(name)),
+                KeyPart::Column(name) => KeySource::Column(self.column(name)),
+                KeyPart::Lookup(lookup) => KeySource::Lookup(self.lookup(lookup, compared)),
+            });
+        }
+        Lookup { names, key }
     }
 
     fn conditions(
@@ -193,7 +342,7 @@ impl<'a> Compiler<'a> {
         };
         let mut conditions = Vec::new();
         for (column, spec) in specs {
-            let ConditionSpec { is, not, r#in, becomes, leaves, was, changes, null } = spec;
+            let ConditionSpec { is, not, r#in, becomes, leaves, was, changes, null, past } = spec;
             let reads_old =
                 becomes.is_some() || leaves.is_some() || was.is_some() || changes.is_some();
             let position =
@@ -207,6 +356,7 @@ impl<'a> Compiler<'a> {
                 was.as_ref().map(|scalars| Test::Was(bytes(scalars))),
                 changes.map(Test::Changes),
                 null.map(Test::Null),
+                past.map(Test::Past),
             ];
             conditions.extend(tests.into_iter().flatten().map(|test| Condition { position, test }));
         }
@@ -242,7 +392,11 @@ impl<'a> Compiler<'a> {
     /// Position of a column whose old value is read: the replica identity must carry it.
     fn compared(&mut self, name: &Name) -> usize {
         let position = self.column(name);
-        if position != usize::MAX && !self.relation.carries_old(position) {
+        let qualified = self.relation.qualified_name();
+        let is_remembered = self.mapping.remembered(&qualified).is_some_and(|(_, columns)| {
+            columns.iter().any(|column| column.get_ref() == name.get_ref())
+        });
+        if position != usize::MAX && !self.relation.carries_old(position) && !is_remembered {
             let (table, column) = (self.relation.qualified_name(), name.get_ref());
             // No bare ALTER TABLE … REPLICA IDENTITY FULL here: beside a column list it makes every update of the portal fail.
             self.error(

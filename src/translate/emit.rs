@@ -1,7 +1,10 @@
 //! One change and one rule → one event in the batch.
 
 use super::{
-    Batch, NameKey, Place, Table, TranslateError, Translator, json::Scope, rule::Rule, rule::Source,
+    Batch, NameKey, Place, Table, Told, TranslateError, Translator,
+    gather::needs_names,
+    json::Scope,
+    rule::{Rule, Source, parse_time},
 };
 use crate::{
     decode::TupleData,
@@ -31,16 +34,25 @@ pub struct OldRow<'a> {
 }
 
 impl Translator {
-    /// The event that `rule` makes of a change.
+    /// The event that `rule` makes of a change, and its id.
     pub(super) fn emit(
         &mut self,
         rule: &Rule,
         row: Row<'_>,
+        told: Told<'_>,
         place: &mut Place<'_>,
         batch: &mut Batch,
-    ) {
-        let id = event_id(self.origin, place.commit(), *place.last, &rule.id);
-        let head = Head { id, timestamp: place.transaction.commit_time, audit: place.audit };
+    ) -> Uuid {
+        let id = match told.entry {
+            None => event_id(self.origin, place.commit(), *place.last, &rule.id),
+            // Entries of one row share its place in the log.
+            Some(entry) => {
+                let rule = format!("{}\0{entry}", rule.id);
+                event_id(self.origin, place.commit(), *place.last, &rule)
+            }
+        };
+        let timestamp = place.transaction.commit_time;
+        let head = Head { id, timestamp, audit: place.audit, cause: told.cause };
         let scope = Scope {
             row,
             names: &mut self.names,
@@ -49,6 +61,7 @@ impl Translator {
         };
         write_event(rule, scope, &head, *place.events, false, batch);
         *place.events += 1;
+        id
     }
 
     /// The event of a TRUNCATE, for each table that it names.
@@ -78,7 +91,7 @@ impl Translator {
                 out,
                 format_args!("{{\"cascade\":{cascade},\"restart_identity\":{restart_identity},"),
             );
-            close_payload(out, place.audit, (caller_from, ordinal, 0), &mut flags, false);
+            close_payload(out, (place.audit, None), (caller_from, ordinal, 0), &mut flags, false);
         });
         events.push(EventRow {
             event_uuid,
@@ -107,6 +120,9 @@ impl Translator {
     ) {
         let row = Row::new(Operation::Insert, &table.relation, None, Some(tuple), spans);
         self.feed_names(table, &row, batch);
+        if let Some(remember) = &table.remember {
+            remember.keep(&row, &mut self.names, &mut batch.names);
+        }
     }
 
     /// Events of a row that is older than the slot, for the rules that ask for them; or the names that are missing for them, and then nothing is done.
@@ -120,19 +136,22 @@ impl Translator {
         let OldRow { tuple, key, consistent_point, snapshot_time } = old_row;
         let row = Row::new(Operation::Insert, &table.relation, None, Some(tuple), spans);
         let mut missing = Vec::new();
-        if super::needs_names(table, &row, &self.names, &mut |key| missing.push(key)) {
+        let needs = |missing: &mut Vec<NameKey>| {
+            needs_names(table, &row, snapshot_time, &self.names, &mut |key| missing.push(key))
+        };
+        if needs(&mut missing) {
             return missing;
         }
         let mut audit = String::new();
         push_audit(&mut audit, &self.source, consistent_point, None);
         let gathered = super::Gathered::default();
-        for rule in table.rules.iter().filter(|rule| rule.matches(&row)) {
+        for rule in table.rules.iter().filter(|rule| rule.takes.matches(&row, snapshot_time)) {
             let Some(created) = rule.backfill else { continue };
             let created = parse_time(row.value(created));
             // The id of a row without a date must not depend on when it was read.
             let id = old_row_id(self.origin, &row, key, created.unwrap_or_default(), rule);
             let timestamp = created.unwrap_or(snapshot_time);
-            let head = Head { id, timestamp, audit: &audit };
+            let head = Head { id, timestamp, audit: &audit, cause: None };
             let scope = Scope {
                 row,
                 names: &mut self.names,
@@ -167,6 +186,7 @@ struct Head<'a> {
     id: Uuid,
     timestamp: Timestamp,
     audit: &'a str,
+    cause: Option<Uuid>,
 }
 
 fn write_event(
@@ -191,7 +211,7 @@ fn write_event(
         .target
         .as_ref()
         .and_then(|source| text(events, source, &mut scope, INDEXED_TEXT_BYTES_MAX));
-    let success = rule.succeeded(&scope.row);
+    let success = rule.succeeded(&scope.row, head.timestamp);
     let message_limit = scope.value_limit;
     let message = rule.error_message.as_ref().filter(|_| !success);
     let error_message = message.and_then(|source| text(events, source, &mut scope, message_limit));
@@ -220,7 +240,8 @@ fn write_event(
                 }
             }
         }
-        close_payload(out, head.audit, (caller_from, ordinal, rule.number), &mut flags, backfill);
+        let audit = (head.audit, head.cause);
+        close_payload(out, audit, (caller_from, ordinal, rule.number), &mut flags, backfill);
     });
     events.push(EventRow {
         event_uuid: head.id,
@@ -260,7 +281,7 @@ pub(super) fn push_audit(out: &mut String, source: &str, lsn: Lsn, xid: Option<u
 /// Ends a payload whose last key is `_audit`. `n` orders the events of one transaction; the first has none. `rule` tells the blocks of one type and table apart; the first has none.
 fn close_payload(
     out: &mut String,
-    audit: &str,
+    (audit, cause): (&str, Option<Uuid>),
     (caller_from, ordinal, rule): (&str, u64, usize),
     flags: &mut Flags,
     backfill: bool,
@@ -272,6 +293,9 @@ fn close_payload(
     push_formatted(out, format_args!(",\"caller_from\":\"{caller_from}\""));
     if rule > 0 {
         push_formatted(out, format_args!(",\"rule\":{rule}"));
+    }
+    if let Some(cause) = cause {
+        push_formatted(out, format_args!(",\"cause\":\"{cause}\""));
     }
     let Flags { escaped, truncated, redacted, unchanged, unresolved } = *flags;
     let named = [
@@ -286,14 +310,4 @@ fn close_payload(
         push_formatted(out, format_args!(",\"{name}\":true"));
     }
     out.push_str("}}");
-}
-
-/// A `timestamptz` as the pinned settings print it, or a `timestamp`, which is taken as UTC.
-fn parse_time(value: Value<'_>) -> Option<Timestamp> {
-    let Value::Text(bytes) = value else { return None };
-    let text = std::str::from_utf8(bytes).ok()?;
-    let zoned = chrono::DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z").ok();
-    let local = || chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok();
-    let time = zoned.map(|time| time.to_utc()).or_else(|| local().map(|time| time.and_utc()));
-    time.map(Timestamp::from)
 }

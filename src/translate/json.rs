@@ -1,8 +1,9 @@
 //! A rule's values, written: as text for the columns of `events`, as JSON for its payload.
 
 use super::{
-    caller::{Gathered, LIST_MAX, key_text},
+    caller::{Gathered, LIST_MAX},
     document::{is_safe_json, number_text, redact},
+    lookup::{Key, KeySource, Lookup},
     names::Names,
     rule::{JsonKind, Source},
 };
@@ -11,6 +12,7 @@ use crate::{
     tuple::{Row, Value},
 };
 use serde_json_path::JsonPath;
+use sha2::{Digest as _, Sha256};
 
 /// A label of ASCII up to this length is put in lower case without an allocation.
 const LABEL_BYTES_INLINE: usize = 64;
@@ -43,7 +45,7 @@ impl<'a> Scope<'a> {
                 }
                 Value::Null | Value::Absent => None,
             },
-            Source::Path { position, old, path, .. } => {
+            Source::Path { position, old, path, list } => {
                 let Value::Text(value) = self.value(*position, *old) else { return None };
                 let Ok(document) = serde_json::from_slice(value) else {
                     let (shown, redacted) = redact(value);
@@ -52,7 +54,11 @@ impl<'a> Scope<'a> {
                     flags.redacted |= redacted;
                     return Some(flags);
                 };
-                match path.query(&document).exactly_one().ok()? {
+                let found = path.query(&document);
+                if *list {
+                    return push_joined(out, found.iter().copied(), limit);
+                }
+                match found.exactly_one().ok()? {
                     serde_json::Value::Null => None,
                     serde_json::Value::String(text) => Some(push_text(out, text.as_bytes(), limit)),
                     serde_json::Value::Number(number) => {
@@ -66,19 +72,28 @@ impl<'a> Scope<'a> {
                     }
                 }
             }
-            Source::Lookup { names, position, old } => {
-                let Value::Text(value) = self.value(*position, *old) else { return None };
-                let key = key_text(value);
-                match self.names.get(*names, &key) {
-                    Some(name) => Some(push_text(out, name.as_bytes(), limit)),
-                    None => {
-                        let mut flags = push_text(out, value, limit);
-                        flags.unresolved = true;
-                        Some(flags)
-                    }
+            Source::Join { columns, with, old } => {
+                let mut text = Vec::new();
+                for (index, &position) in columns.iter().enumerate() {
+                    let Value::Text(value) = self.value(position, *old) else { return None };
+                    text.extend_from_slice(if index > 0 { with.as_bytes() } else { b"" });
+                    text.extend_from_slice(value);
                 }
+                Some(push_text(out, &text, limit))
             }
-            Source::Rows { slot, key, .. } => match self.gathered.rows(*slot, key, &self.row) {
+            Source::Sha256 { position, old } => match self.value(*position, *old) {
+                Value::Text(value) => {
+                    out.push_str(&sha256_text(value));
+                    Some(Flags::default())
+                }
+                Value::Null | Value::Absent => None,
+            },
+            Source::Lookup { lookup, old, .. } => {
+                let (name, mut flags) = self.look_up(lookup, *old)?;
+                flags |= push_text(out, &name, limit);
+                Some(flags)
+            }
+            Source::Rows { rows, .. } => match self.gathered.rows(rows, &self.row) {
                 // Two rows that could be the one are no answer, nor is one of which there may be another.
                 [only] if !self.gathered.is_cut() => Some(push_text(out, only, limit)),
                 _ => None,
@@ -106,8 +121,8 @@ impl<'a> Scope<'a> {
                 Value::Text(value) => push_path(out, value, path, *list, limit),
                 Value::Null | Value::Absent => None,
             },
-            Source::Rows { slot, key, list: true } => {
-                let rows = self.gathered.rows(*slot, key, &self.row);
+            Source::Rows { rows, list: true } => {
+                let rows = self.gathered.rows(rows, &self.row);
                 let shown = rows.iter().take(LIST_MAX).map(Vec::as_slice);
                 let mut flags = push_list(out, shown, limit);
                 flags.truncated |= rows.len() > LIST_MAX || self.gathered.is_cut();
@@ -124,21 +139,40 @@ impl<'a> Scope<'a> {
                 Some(Flags::default())
             }
             Source::Constant(value) => Some(push_json_string(out, value.as_bytes(), limit)),
-            Source::Lookup { names, position, old } => {
-                let Value::Text(value) = self.value(*position, *old) else { return None };
-                let key = key_text(value);
-                let name = self.names.get(*names, &key);
-                let mut flags = push_json_string(out, name.map_or(value, str::as_bytes), limit);
-                flags.unresolved |= name.is_none();
+            Source::Lookup { lookup, old, list } => {
+                let (name, mut flags) = self.look_up(lookup, *old)?;
+                // A list was written as JSON by ourselves.
+                match std::str::from_utf8(&name) {
+                    Ok(text) if *list && !flags.unresolved => {
+                        out.push_str(text);
+                        flags.truncated |= text.ends_with(LIST_CUT);
+                    }
+                    _ => flags |= push_json_string(out, &name, limit),
+                }
                 Some(flags)
             }
-            Source::Rows { list: false, .. } => {
+            Source::Join { .. } | Source::Sha256 { .. } | Source::Rows { list: false, .. } => {
                 let mut text = String::new();
                 let mut flags = self.push_text(source, &mut text, usize::MAX)?;
                 flags |= push_json_string(out, text.as_bytes(), limit);
                 Some(flags)
             }
         }
+    }
+
+    /// The name of a key, or the key itself if it has none that we know.
+    fn look_up(&mut self, lookup: &Lookup, old: bool) -> Option<(Vec<u8>, Flags)> {
+        let found = match lookup.key(&self.row, old, self.names) {
+            Key::Is(key) => self.names.get(lookup.names, &key).map(|name| name.as_bytes().to_vec()),
+            Key::Nothing | Key::Missing(_) => None,
+        };
+        if let Some(name) = found {
+            return Some((name, Flags::default()));
+        }
+        // Only a key of one column can stand for itself.
+        let [KeySource::Column(position)] = lookup.key.as_slice() else { return None };
+        let Value::Text(value) = self.value(*position, old) else { return None };
+        Some((value.to_vec(), Flags { unresolved: true, ..Flags::default() }))
     }
 
     /// Whether a value is missing only because it did not change and was not sent.
@@ -148,13 +182,70 @@ impl<'a> Scope<'a> {
             Source::Column { position, old: false, .. }
             | Source::Label { position, old: false, .. }
             | Source::Path { position, old: false, .. }
-            | Source::Lookup { position, old: false, .. } => {
-                self.row.operation == crate::tuple::Operation::Update
+            | Source::Sha256 { position, old: false } => {
+                self.row.operation != crate::tuple::Operation::Insert
                     && self.row.value(*position) == Value::Absent
             }
             _ => false,
         }
     }
+}
+
+/// A value of a row alone, as text: no name, no other row.
+pub fn plain_text(source: &Source, row: &Row<'_>, out: &mut String) -> Option<Flags> {
+    let (gathered, mut names) = (Gathered::default(), Names::new(0, std::num::NonZeroUsize::MIN));
+    let mut scope =
+        Scope { row: *row, names: &mut names, gathered: &gathered, value_limit: usize::MAX };
+    scope.push_text(source, out, usize::MAX)
+}
+
+/// The end of a list that is longer than a name may be.
+const LIST_CUT: &str = "\"…\"]";
+
+/// A name that is a list: JSON, of as many items as a name may be long.
+#[must_use]
+pub fn name_list(value: &[u8], path: &JsonPath, limit: usize) -> Option<String> {
+    let document = serde_json::from_slice::<serde_json::Value>(value).ok()?;
+    let mut out = String::from("[");
+    for (index, item) in path.query(&document).iter().enumerate() {
+        let end = out.len();
+        out.push_str(if index > 0 { "," } else { "" });
+        push_document(&mut out, item, value, limit);
+        if out.len() + LIST_CUT.len() > limit {
+            out.truncate(end);
+            out.push_str(if index > 0 { "," } else { "" });
+            out.push_str(LIST_CUT);
+            return Some(out);
+        }
+    }
+    out.push(']');
+    Some(out)
+}
+
+/// Several texts as one, `a; b`; `None` if there are none.
+fn push_joined<'a>(
+    out: &mut String,
+    items: impl Iterator<Item = &'a serde_json::Value>,
+    limit: usize,
+) -> Option<Flags> {
+    let (mut text, mut flags) = (String::new(), Flags::default());
+    for item in items.filter(|item| !item.is_null()).take(LIST_MAX) {
+        text.push_str(if text.is_empty() { "" } else { "; " });
+        let plain = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
+        flags |= push_text(&mut text, plain.as_bytes(), limit);
+    }
+    flags |= push_text(out, text.as_bytes(), limit);
+    (!text.is_empty()).then_some(flags)
+}
+
+/// SHA-256 in hexadecimal digits.
+#[must_use]
+pub fn sha256_text(value: &[u8]) -> String {
+    let mut text = String::with_capacity(64);
+    for byte in Sha256::digest(value) {
+        push_formatted(&mut text, format_args!("{byte:02x}"));
+    }
+    text
 }
 
 /// Appends, by `push`, a code's label by its table, else the text itself in lower case.

@@ -5,8 +5,11 @@
 mod fault;
 mod text;
 
-use super::example::Examples;
-use super::value::{Name, OneOrMore, RowsSpec, Scalar, ValueSpec};
+use super::{
+    example::Examples,
+    value::{Columns, Name, OneOrMore, RowsSpec, Scalar, TextOr, ValueSpec},
+};
+use crate::tuple::Operation;
 pub use fault::{MappingError, MappingErrors, did_you_mean, meant_or_known};
 use serde::{Deserialize, Deserializer, de};
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
@@ -19,6 +22,10 @@ pub struct Mapping {
     pub names: Vec<(String, NamesSpec)>,
     pub labels: BTreeMap<String, BTreeMap<String, String>>,
     pub rules: Vec<RuleSpec>,
+    pub ignores: Vec<IgnoreSpec>,
+    pub cascades: Vec<CascadeSpec>,
+    pub remember: Vec<(Name, Vec<Name>)>,
+    pub moved: Vec<(Name, Vec<Name>)>,
 }
 
 #[derive(Debug)]
@@ -36,6 +43,14 @@ struct File {
     labels: BTreeMap<String, BTreeMap<String, String>>,
     #[serde(default)]
     event: Vec<RuleSpec>,
+    #[serde(default)]
+    ignore: Vec<IgnoreSpec>,
+    #[serde(default)]
+    cascade: Vec<CascadeSpec>,
+    #[serde(default)]
+    remember: BTreeMap<Name, Vec<Name>>,
+    #[serde(default)]
+    moved: BTreeMap<Name, Vec<Name>>,
 }
 
 /// A table whose rows give names to keys.
@@ -43,8 +58,50 @@ struct File {
 #[serde(deny_unknown_fields)]
 pub struct NamesSpec {
     pub table: Name,
-    pub key: Name,
-    pub name: Name,
+    pub key: Columns,
+    pub name: Spanned<ValueSpec>,
+}
+
+/// An `[[ignore]]` block: changes that are no event, and why.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IgnoreSpec {
+    pub table: Name,
+    pub on: Option<Spanned<OneOrMore<OperationWord>>>,
+    #[serde(default)]
+    pub when: BTreeMap<Name, ConditionSpec>,
+    #[serde(default)]
+    pub changed: Vec<Name>,
+    pub because: Name,
+}
+
+/// A `[[cascade]]` block: rows of `child` belong to a row of `parent` and go with it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CascadeSpec {
+    pub parent: Name,
+    pub child: Name,
+    /// Column of the child → column of the parent.
+    pub key: BTreeMap<Name, Name>,
+}
+
+/// Which rows of another table, if the transaction changed one, speak for this row too.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnlessSpec {
+    row: Name,
+    key: BTreeMap<Name, Name>,
+    #[serde(default)]
+    when: BTreeMap<Name, ConditionSpec>,
+    on: Option<OneOrMore<OperationWord>>,
+}
+
+/// `each = "column"`, or `{ column = "…", key = "…" }`.
+#[derive(Debug, Clone)]
+pub struct EachSpec {
+    pub column: Name,
+    /// For a list of objects: the member by which an entry is known again.
+    pub key: Option<String>,
 }
 
 /// One `[[event]]` block.
@@ -64,6 +121,13 @@ pub struct RuleSpec {
     /// An UPDATE must have changed at least one of these columns.
     #[serde(default)]
     pub changed: Vec<Name>,
+    /// The rule takes not rows but the entries of a JSON map or a list in this column, old against new.
+    pub each: Option<EachSpec>,
+    /// Of rows that agree in these columns, only the first of a transaction gives an event.
+    pub once_per: Option<Columns>,
+    /// No event if the transaction also changed such a row.
+    #[serde(default, deserialize_with = "unless")]
+    pub unless: Option<RowsSpec>,
     pub subject: Spanned<ValueSpec>,
     pub subject_type: Name,
     pub target: Option<Spanned<ValueSpec>>,
@@ -85,6 +149,18 @@ pub struct RuleSpec {
     /// What it must make of rows by example.
     #[serde(default)]
     pub example: Examples,
+}
+
+/// Only whether there is such a row counts, so any column of it will do.
+fn unless<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RowsSpec>, D::Error> {
+    let UnlessSpec { row, key, when, on } = UnlessSpec::deserialize(deserializer)?;
+    let column = key.keys().next().cloned().ok_or_else(|| {
+        de::Error::custom(
+            "\"unless\" needs \"key\"\nWrite key = { its_column = \"column of this row\" }.",
+        )
+    })?;
+    let on = on.map(|on| on.0).unwrap_or_default();
+    Ok(Some(RowsSpec { table: row, on, key, when, column }))
 }
 
 /// How long events of a type are kept.
@@ -123,6 +199,33 @@ pub enum OperationWord {
     Delete,
 }
 
+impl From<OperationWord> for Operation {
+    fn from(word: OperationWord) -> Self {
+        match word {
+            OperationWord::Insert => Self::Insert,
+            OperationWord::Update => Self::Update,
+            OperationWord::Delete => Self::Delete,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for EachSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            column: Name,
+            key: Option<String>,
+        }
+        let each = Spanned::<TextOr<Table>>::deserialize(deserializer)?;
+        let span = each.span();
+        Ok(match each.into_inner() {
+            TextOr::Text(column) => Self { column: Spanned::new(span, column), key: None },
+            TextOr::Table(Table { column, key }) => Self { column, key },
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for OperationWord {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match String::deserialize(deserializer)?.as_str() {
@@ -154,17 +257,53 @@ pub struct ConditionSpec {
     pub changes: Option<bool>,
     /// The value is NULL, or is not.
     pub null: Option<bool>,
+    /// The value is a time up to the commit, or is not.
+    pub past: Option<bool>,
+}
+
+/// Which operations a block takes: if it does not say, INSERT and UPDATE, or UPDATE alone beside `changed`.
+fn takes(
+    on: Option<&Spanned<OneOrMore<OperationWord>>>,
+    changed: &[Name],
+    operation: OperationWord,
+) -> bool {
+    match on {
+        None if !changed.is_empty() => operation == OperationWord::Update,
+        None => operation != OperationWord::Delete,
+        Some(operations) => operations.get_ref().0.contains(&operation),
+    }
+}
+
+impl NamesSpec {
+    /// Whether its names are lists.
+    #[must_use]
+    pub fn is_list(&self) -> bool {
+        matches!(self.name.get_ref(), ValueSpec::Path { list: true, .. })
+    }
+}
+
+impl IgnoreSpec {
+    /// Whether the block takes an operation.
+    #[must_use]
+    pub fn takes(&self, operation: OperationWord) -> bool {
+        takes(self.on.as_ref(), &self.changed, operation)
+    }
 }
 
 impl RuleSpec {
     /// Whether the rule takes an operation.
     #[must_use]
     pub fn takes(&self, operation: OperationWord) -> bool {
-        match &self.on {
-            None if !self.changed.is_empty() => operation == OperationWord::Update,
-            None => operation != OperationWord::Delete,
-            Some(operations) => operations.get_ref().0.contains(&operation),
-        }
+        takes(self.on.as_ref(), &self.changed, operation)
+    }
+
+    /// Every set of rows that the rule asks the transaction for, in a fixed order.
+    pub fn rows_specs(&self) -> impl Iterator<Item = &RowsSpec> {
+        let values = self.values().filter_map(|value| match value.get_ref() {
+            ValueSpec::Rows(rows) | ValueSpec::Row(rows) => Some(rows),
+            _ => None,
+        });
+        values.chain(&self.unless)
     }
 }
 
@@ -182,7 +321,16 @@ impl Mapping {
             MappingErrors(vec![source.error(span, message, hint)])
         })?;
         let names = parsed.names.into_iter().collect();
-        let mapping = Self { source, names, labels: parsed.labels, rules: parsed.event };
+        let mapping = Self {
+            source,
+            names,
+            labels: parsed.labels,
+            rules: parsed.event,
+            ignores: parsed.ignore,
+            cascades: parsed.cascade,
+            remember: parsed.remember.into_iter().collect(),
+            moved: parsed.moved.into_iter().collect(),
+        };
         let errors = super::check::check(&mapping);
         if errors.is_empty() { Ok(mapping) } else { Err(MappingErrors(errors)) }
     }
@@ -212,21 +360,43 @@ impl Mapping {
         self.names.iter().position(|(candidate, _)| candidate == name)
     }
 
-    /// Every list of rows that rules collect or look for in a transaction, in the order of the rules. Two rules that ask for the same rows have two places.
+    /// What is kept of a source in `portal_audit.names`, by the number of its kind: the names tables, then the remembered rows.
+    #[must_use]
+    pub fn entities(&self) -> Vec<String> {
+        let names = self.names.iter().map(|(name, _)| name.clone());
+        let rows = self.remember.iter().map(|(table, _)| format!("row.{}", table.get_ref()));
+        names.chain(rows).collect()
+    }
+
+    /// The columns of a table that are remembered of each row, because its replica identity does not carry their old values, and the number of their kind.
+    #[must_use]
+    pub fn remembered(&self, table: &str) -> Option<(usize, &[Name])> {
+        let position = self.remember.iter().position(|(name, _)| name.get_ref() == table)?;
+        let (_, columns) = self.remember.get(position)?;
+        Some((self.names.len() + position, columns))
+    }
+
+    /// Every set of rows that rules collect or look for in a transaction, in the order of the rules. Two rules that ask for the same rows have two places.
     pub fn rows_specs(&self) -> impl Iterator<Item = &RowsSpec> {
-        self.rules.iter().flat_map(RuleSpec::values).filter_map(|value| match value.get_ref() {
-            ValueSpec::Rows(rows) | ValueSpec::Row(rows) => Some(rows),
-            _ => None,
-        })
+        self.rules.iter().flat_map(RuleSpec::rows_specs)
+    }
+
+    /// Every name of a table in the mapping.
+    pub fn table_names(&self) -> impl Iterator<Item = &Name> {
+        let rules = self.rules.iter().map(|rule| &rule.table);
+        let names = self.names.iter().map(|(_, names)| &names.table);
+        let rows = self.rows_specs().map(|rows| &rows.table);
+        let cascades = self.cascades.iter().flat_map(|cascade| [&cascade.parent, &cascade.child]);
+        let ignores = self.ignores.iter().map(|ignore| &ignore.table);
+        let remembered = self.remember.iter().chain(&self.moved).map(|(table, _)| table);
+        rules.chain(names).chain(rows).chain(cascades).chain(ignores).chain(remembered)
     }
 
     /// Every table that the mapping reads, once, in alphabetical order.
     #[must_use]
     pub fn tables(&self) -> Vec<&str> {
-        let rules = self.rules.iter().map(|rule| rule.table.as_ref().as_str());
-        let names = self.names.iter().map(|(_, names)| names.table.as_ref().as_str());
-        let rows = self.rows_specs().map(|rows| rows.table.as_ref().as_str());
-        let mut tables: Vec<&str> = rules.chain(names).chain(rows).collect();
+        let mut tables: Vec<&str> =
+            self.table_names().map(|name| name.get_ref().as_str()).collect();
         tables.sort_unstable();
         tables.dedup();
         tables
@@ -259,6 +429,10 @@ fn missing_key_hint(text: &str, span: &Range<usize>, message: &str) -> Option<St
     let block = text.get(span.clone()).filter(|_| message.ends_with("is missing"))?;
     let hint = if block.starts_with("[[event]]") {
         "An [[event]] block has at least type, table, subject, subject_type, describe and retention."
+    } else if block.starts_with("[[ignore]]") {
+        "An [[ignore]] block says which table, and because of what its changes are no event."
+    } else if block.starts_with("[[cascade]]") {
+        "A [[cascade]] block has parent, child and key."
     } else {
         "A [names.X] table has table, key and name."
     };

@@ -3,36 +3,49 @@
 //! Pure: no IO, no clock, no random number. Names that are not in memory are asked for ([`Step::Names`]) and given back by the pipeline. A transaction is read twice, first for what it says as a whole (contexts, the rows of lists), then change by change; so it can be of any size, and its events come in pieces.
 
 pub mod caller;
+pub mod cascade;
 pub mod check;
 pub mod compile;
 pub mod deny;
 pub mod document;
 pub mod emit;
 pub mod example;
+mod gather;
 pub mod json;
+pub mod lookup;
 pub mod mapping;
+mod moved;
 pub mod names;
 pub mod needs;
 pub mod origin;
+pub mod remember;
 pub mod rule;
 pub mod table;
+pub mod unfold;
 pub mod value;
 
 use crate::{
-    decode::{Message, OldTuple, RelationMessage, TupleData},
-    event::{ChangeKey, Commit, Events, Origin},
+    decode::{Message, OldTuple, RelationMessage, TupleData, decode},
+    event::{ChangeKey, Commit, Events, INDEXED_TEXT_BYTES_MAX, Origin},
     lsn::Lsn,
     spool::Cursor,
     transaction::{Transaction, TransactionError},
     tuple::{Operation, Relation, Row, RowSpans, Value},
 };
-use caller::{Gathered, key_text, name_text};
+use caller::{Gathered, joined_key, name_text};
+use gather::{Gathering, Window, needs_names, remembered};
 use mapping::{Mapping, MappingErrors};
 use names::{NameKey, NameRow, Names};
-use rule::Source;
-use std::{collections::HashMap, num::NonZeroUsize, sync::Arc};
+use rule::{Rule, Source};
+use std::{
+    collections::{HashMap, HashSet},
+    num::NonZeroUsize,
+    sync::Arc,
+};
 pub use table::Table;
 use table::Tables;
+use unfold::Unfold;
+use uuid::Uuid;
 
 /// How many changes are looked at for names that are missing, so that one question asks for many.
 const NAMES_WINDOW_CHANGES: usize = 500;
@@ -94,7 +107,11 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Translation {
     cursor: Cursor,
+    /// The first reading, until it is done.
+    gathering: Option<Gathering>,
     gathered: Gathered,
+    /// Groups of rows that were told, of rules with `once_per`.
+    once: HashSet<(usize, Operation, Vec<u8>)>,
     last: ChangeKey,
     /// Events so far.
     events: u64,
@@ -121,8 +138,8 @@ impl Translator {
     /// A translator for the source named `source` in `_audit`.
     #[must_use]
     pub fn new(origin: Origin, source: &str, mapping: Arc<Mapping>, limits: Limits) -> Self {
-        let collects = mapping.rows_specs().next().is_some();
-        let names = Names::new(mapping.names.len(), limits.names);
+        let collects = mapping.rows_specs().next().is_some() || !mapping.cascades.is_empty();
+        let names = Names::new(mapping.entities().len(), limits.names);
         Self {
             origin,
             source: source.to_owned(),
@@ -141,54 +158,20 @@ impl Translator {
         self.names.put(key.names, &key.key, name);
     }
 
-    /// Begins a transaction: reads what it says as a whole.
-    ///
-    /// # Errors
-    /// It cannot be read, or a relation in it does not fit the mapping.
-    pub fn begin(&mut self, transaction: &Transaction) -> Result<Translation, TranslateError> {
-        let mut gathered = Gathered::default();
-        if self.collects || transaction.has_logical_messages {
-            self.gather(transaction, &mut gathered)?;
-        }
+    /// Begins a transaction.
+    pub fn begin(&mut self, transaction: &Transaction) -> Translation {
+        let gathers = self.collects || transaction.has_logical_messages;
         let mut audit = std::mem::take(&mut self.audit);
         audit.clear();
         emit::push_audit(&mut audit, &self.source, transaction.commit_lsn, Some(transaction.xid));
-        let last = ChangeKey { wal_start: Lsn::ZERO, relation: 0, index: 0 };
-        Ok(Translation { cursor: Cursor::default(), gathered, last, events: 0, audit })
-    }
-
-    fn gather(
-        &mut self,
-        transaction: &Transaction,
-        gathered: &mut Gathered,
-    ) -> Result<(), TranslateError> {
-        // Relations that change inside the transaction must not change yet for the second reading.
-        let mut changed: Option<Tables> = None;
-        let mut cursor = Cursor::default();
-        loop {
-            let tables = changed.as_ref().unwrap_or(&self.tables);
-            let wanted = |oid| tables.get(oid).is_none_or(|table| !table.collected.is_empty());
-            let message = transaction.next_wanted(&mut cursor, wanted);
-            let Some(message) = message.map_err(|source| unreadable(transaction, source))? else {
-                return Ok(());
-            };
-            match message {
-                Message::Relation(message) => {
-                    let table = self.compile(&message, transaction.commit_lsn)?;
-                    changed.get_or_insert_with(|| self.tables.clone()).put(table);
-                }
-                Message::LogicalMessage { transactional: true, prefix, content, .. } => {
-                    gathered.add_message(prefix, content);
-                }
-                message => {
-                    let Some((oid, operation, old, new)) = row_change(message) else { continue };
-                    let table = tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
-                    let row = Row::new(operation, &table.relation, old, new, &mut self.spans);
-                    for collected in &table.collected {
-                        gathered.add_row(collected, &row);
-                    }
-                }
-            }
+        Translation {
+            cursor: Cursor::default(),
+            gathering: gathers.then(Gathering::default),
+            gathered: Gathered::default(),
+            once: HashSet::new(),
+            last: ChangeKey { wal_start: Lsn::ZERO, relation: 0, index: 0 },
+            events: 0,
+            audit,
         }
     }
 
@@ -207,6 +190,13 @@ impl Translator {
         translation: &mut Translation,
         batch: &mut Batch,
     ) -> Result<Step, TranslateError> {
+        if let Some(mut gathering) = translation.gathering.take() {
+            let missing = self.gather(transaction, &mut gathering, &mut translation.gathered)?;
+            if !missing.is_empty() {
+                translation.gathering = Some(gathering);
+                return Ok(Step::Names(missing));
+            }
+        }
         loop {
             if batch.events.len() >= self.limits.batch_events
                 || batch.events.bytes() >= self.limits.batch_bytes
@@ -215,7 +205,7 @@ impl Translator {
                 return Ok(Step::Full);
             }
             let offset = translation.cursor.offset();
-            let Translation { cursor, gathered, last, events, audit } = translation;
+            let Translation { cursor, gathered, once, last, events, audit, .. } = translation;
             let message = transaction.next(cursor);
             let Some((wal_start, message)) =
                 message.map_err(|source| unreadable(transaction, source))?
@@ -223,7 +213,7 @@ impl Translator {
                 self.audit = std::mem::take(audit);
                 return Ok(Step::Done);
             };
-            let mut place = Place { transaction, gathered, last, events, audit, wal_start };
+            let mut place = Place { transaction, gathered, once, last, events, audit, wal_start };
             let missing = match message {
                 Message::Relation(message) => {
                     self.tables.put(self.compile(&message, transaction.commit_lsn)?);
@@ -238,14 +228,43 @@ impl Translator {
                 }
                 message => match row_change(message) {
                     None => false,
+                    Some(change) if moved::may_move(&self.tables, &change) => {
+                        let (oid, mut second) = (change.0, cursor.clone());
+                        let is_missing =
+                            !self.moved(oid, (offset, &mut second), &mut place, batch)?;
+                        cursor.rewind(second.offset());
+                        is_missing
+                    }
                     Some(change) => !self.change(change, &mut place, batch)?,
                 },
             };
             if missing {
                 translation.cursor.rewind(offset);
-                return self.missing_names(transaction, &translation.cursor).map(Step::Names);
+                let Self { tables, names, limits, .. } = self;
+                let window = Window { tables, names, limits: *limits };
+                let cursor = translation.cursor.clone();
+                return window.missing(transaction, cursor, &mut self.spans).map(Step::Names);
             }
         }
+    }
+
+    /// Translates a deletion at `offset` together with the insertion behind it, if the row only moved. `second` stands behind the deletion, and behind the insertion if it was taken.
+    fn moved(
+        &mut self,
+        oid: u32,
+        (offset, second): (u64, &mut Cursor),
+        place: &mut Place<'_>,
+        batch: &mut Batch,
+    ) -> Result<bool, TranslateError> {
+        let table = self.tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
+        let (mut first, behind) = (Cursor::at(offset), second.offset());
+        let both = moved::change(place.transaction, table, &mut first, second)?;
+        let Some((change, is_pair)) = both else { return Ok(true) };
+        let is_ready = self.change(change, place, batch)?;
+        if !is_pair {
+            second.rewind(behind);
+        }
+        Ok(is_ready)
     }
 
     /// Translates one row's change; `false`, and nothing done, if names are missing.
@@ -259,73 +278,89 @@ impl Translator {
         let table = Arc::clone(table);
         let mut spans = std::mem::take(&mut self.spans);
         let row = Row::new(operation, &table.relation, old, new, &mut spans);
-        let ready = !table.has_lookups || !needs_names(&table, &row, &self.names, &mut |_| {});
+        let Ok(remembered) = remembered(&table, &row, &self.names) else {
+            self.spans = spans;
+            return Ok(false);
+        };
+        let row = row.with_remembered(&remembered);
+        let at = place.transaction.commit_time;
+        let ready = !table.has_lookups || !needs_names(&table, &row, at, &self.names, &mut |_| {});
         if ready {
             self.feed_names(&table, &row, batch);
+            if let Some(remember) = &table.remember {
+                remember.keep(&row, &mut self.names, &mut batch.names);
+            }
             place.last.advance(place.wal_start, oid);
             batch.changes += 1;
-            let mut taken = false;
-            for rule in table.rules.iter().filter(|rule| rule.matches(&row)) {
-                taken = true;
-                self.emit(rule, row, place, batch);
-            }
-            if !taken && !row.is_no_op() && (!table.rules.is_empty() || !table.is_used()) {
-                let key = (Arc::clone(&table.name), operation);
-                *batch.unmapped.entry(key).or_default() += 1;
-            }
+            self.tell(&table, row, place, batch);
         }
         self.spans = spans;
         Ok(ready)
     }
 
-    fn feed_names(&mut self, table: &Table, row: &Row<'_>, batch: &mut Batch) {
-        for feed in table.feeds.iter().filter(|_| row.operation != Operation::Delete) {
-            if let (Value::Text(key), Value::Text(name)) =
-                (row.value(feed.key), row.value(feed.name))
-            {
-                let (key, name) = (key_text(key), name_text(name));
-                if self.names.get(feed.names, &key) != Some(name.as_ref()) {
-                    self.names.put(feed.names, &key, Some(&name));
-                    let (key, name) = (key.into_owned(), Some(name.into_owned()));
-                    batch.names.push(NameRow { names: feed.names, key, name });
-                }
+    /// The events of one row's change, and of the entries in it.
+    fn tell(&mut self, table: &Table, row: Row<'_>, place: &mut Place<'_>, batch: &mut Batch) {
+        let at = place.transaction.commit_time;
+        let mut cause = place.gathered.deletions.cause(&table.kin, &row);
+        let mut own = None;
+        let mut taken = table.ignores.iter().any(|takes| takes.matches(&row, at));
+        for rule in table.rules.iter().filter(|rule| rule.takes.matches(&row, at)) {
+            taken = true;
+            if place.is_wanted(rule, &row) {
+                let event = self.emit(rule, row, Told { entry: None, cause }, place, batch);
+                own = own.or(Some(event));
             }
+        }
+        if let Some(event) = own.filter(|_| row.operation == Operation::Delete) {
+            place.gathered.deletions.told(&table.kin, &row, event);
+            cause = cause.or(Some(event));
+        }
+        for_each_entry(table, &row, &mut |unfold, entry, row| {
+            for rule in unfold.rules.iter().filter(|rule| rule.takes.matches(&row, at)) {
+                taken = true;
+                let told = Told { entry: Some(entry), cause };
+                self.emit(rule, row, told, place, batch);
+            }
+        });
+        if !taken && !row.is_no_op() && (table.has_rules() || !table.is_used()) {
+            let key = (Arc::clone(&table.name), row.operation);
+            *batch.unmapped.entry(key).or_default() += 1;
         }
     }
 
-    /// The keys from here on whose names are not in memory: up to a relation or a row that gives names, and not too far.
-    fn missing_names(
-        &mut self,
-        transaction: &Transaction,
-        cursor: &Cursor,
-    ) -> Result<Vec<NameKey>, TranslateError> {
-        let mut cursor = cursor.clone();
-        let mut missing = Vec::new();
-        for _ in 0..NAMES_WINDOW_CHANGES {
-            // What is asked for must all fit, or the first answers would be gone before they are used.
-            if missing.len() >= self.limits.names.get() / 2 {
-                break;
+    fn feed_names(&mut self, table: &Table, row: &Row<'_>, batch: &mut Batch) {
+        for feed in table.feeds.iter().filter(|_| row.operation != Operation::Delete) {
+            let key = lookup::columns_key(row, &feed.key, false);
+            let (Some(key), Some(name)) = (key, feed_name(&feed.name, row)) else { continue };
+            if self.names.get(feed.names, &key) != Some(name.as_str()) {
+                self.names.put(feed.names, &key, Some(&name));
+                batch.names.push(NameRow { names: feed.names, key, name: Some(name) });
             }
-            let next = transaction.next(&mut cursor);
-            let next = next.map_err(|source| unreadable(transaction, source))?;
-            let Some((_, message)) = next else { break };
-            if matches!(message, Message::Relation(_)) {
-                break;
-            }
-            let Some((oid, operation, old, new)) = row_change(message) else { continue };
-            let Some(table) =
-                self.tables.get(oid).filter(|table| table.feeds.is_empty() || missing.is_empty())
-            else {
-                break;
-            };
-            let row = Row::new(operation, &table.relation, old, new, &mut self.spans);
-            needs_names(table, &row, &self.names, &mut |key| {
-                if !missing.contains(&key) {
-                    missing.push(key);
-                }
-            });
         }
-        Ok(missing)
+    }
+}
+
+/// The name that a row gives, cut to what a names table holds.
+fn feed_name(source: &Source, row: &Row<'_>) -> Option<String> {
+    if let Source::Path { position, path, list: true, .. } = source {
+        let Value::Text(value) = row.value(*position) else { return None };
+        return json::name_list(value, path, INDEXED_TEXT_BYTES_MAX);
+    }
+    let mut name = String::new();
+    json::plain_text(source, row, &mut name)?;
+    Some(name_text(name.as_bytes()).into_owned())
+}
+
+/// Each entry that the change of a row added, changed or removed, as a row of its own.
+fn for_each_entry(table: &Table, row: &Row<'_>, tell: &mut dyn FnMut(&Unfold, &str, Row<'_>)) {
+    for unfold in &table.unfolds {
+        let mut spans = RowSpans::default();
+        for change in unfold.changes(row).unwrap_or_default() {
+            let Ok((_, message)) = decode(&change.message, false) else { continue };
+            let Some((_, operation, old, new)) = row_change(message) else { continue };
+            let row = Row::new(operation, &unfold.relation, old, new, &mut spans);
+            tell(unfold, &change.key, row);
+        }
     }
 }
 
@@ -358,24 +393,6 @@ fn row_change(message: Message<'_>) -> Option<RowChange<'_>> {
     }
 }
 
-/// Whether a rule that takes the row looks up names that are not in memory; tells each.
-fn needs_names(table: &Table, row: &Row<'_>, names: &Names, tell: &mut dyn FnMut(NameKey)) -> bool {
-    let mut needs = false;
-    for rule in table.rules.iter().filter(|rule| rule.matches(row)) {
-        for source in rule.sources() {
-            let Source::Lookup { names: place, position, old } = source else { continue };
-            let value = if *old { row.old_value(*position) } else { row.value(*position) };
-            let Value::Text(key) = value else { continue };
-            let key = key_text(key);
-            if !names.holds(*place, &key) {
-                needs = true;
-                tell(NameKey { names: *place, key: key.into_owned() });
-            }
-        }
-    }
-    needs
-}
-
 fn unreadable(transaction: &Transaction, source: TransactionError) -> TranslateError {
     TranslateError::Transaction { xid: transaction.xid, source }
 }
@@ -383,18 +400,45 @@ fn unreadable(transaction: &Transaction, source: TransactionError) -> TranslateE
 /// Where in its transaction a change stands.
 struct Place<'a> {
     transaction: &'a Transaction,
-    gathered: &'a Gathered,
+    gathered: &'a mut Gathered,
+    once: &'a mut HashSet<(usize, Operation, Vec<u8>)>,
     last: &'a mut ChangeKey,
     events: &'a mut u64,
     audit: &'a str,
     wal_start: Lsn,
 }
 
+/// Groups of one transaction that are told once; of more, each row is told.
+const ONCE_MAX: usize = 100_000;
+
 impl Place<'_> {
     fn commit(&self) -> Commit {
-        let Transaction { xid, commit_lsn, commit_time, .. } = *self.transaction;
-        Commit { xid, commit_lsn, commit_time }
+        commit_of(self.transaction)
     }
+
+    /// Whether the rule's event is told for this row, or another row of the transaction speaks for it.
+    fn is_wanted(&mut self, rule: &Rule, row: &Row<'_>) -> bool {
+        if rule.unless.as_ref().is_some_and(|rows| !self.gathered.rows(rows, row).is_empty()) {
+            return false;
+        }
+        if rule.once_per.is_empty() || self.once.len() >= ONCE_MAX {
+            return true;
+        }
+        let key = joined_key(row, &rule.once_per, false);
+        key.is_none_or(|key| self.once.insert((rule.place, row.operation, key)))
+    }
+}
+
+/// What an event is told with, beside its row: the entry in it, and what caused it.
+#[derive(Debug, Clone, Copy)]
+struct Told<'a> {
+    entry: Option<&'a str>,
+    cause: Option<Uuid>,
+}
+
+fn commit_of(transaction: &Transaction) -> Commit {
+    let Transaction { xid, commit_lsn, commit_time, .. } = *transaction;
+    Commit { xid, commit_lsn, commit_time }
 }
 
 impl ChangeKey {

@@ -21,35 +21,57 @@ pub struct NameRow {
     pub name: Option<String>,
 }
 
+/// Most bytes of one names table that are kept in memory. More than all that one change, or one question for many, needs at once.
+const TABLE_BYTES_MAX: usize = 64 << 20;
+/// What an entry costs beside its texts.
+const ENTRY_BYTES: usize = 100;
+
 /// The part of the map that is in memory.
 #[derive(Debug)]
 pub struct Names {
-    /// One per names table. `None`: the audit database has no such key either.
-    tables: Vec<LruCache<Box<str>, Option<Box<str>>>>,
+    tables: Vec<NamesTable>,
+}
+
+#[derive(Debug)]
+struct NamesTable {
+    /// `None`: the audit database has no such key either.
+    names: LruCache<Box<str>, Option<Box<str>>>,
+    bytes: usize,
+}
+
+fn entry_bytes(key: &str, name: Option<&str>) -> usize {
+    key.len() + name.map_or(0, str::len) + ENTRY_BYTES
 }
 
 impl Names {
     /// Room for `limit` keys of each of `tables` names tables.
     #[must_use]
     pub fn new(tables: usize, limit: NonZeroUsize) -> Self {
-        Self { tables: (0..tables).map(|_| LruCache::new(limit)).collect() }
+        let table = || NamesTable { names: LruCache::new(limit), bytes: 0 };
+        Self { tables: (0..tables).map(|_| table()).collect() }
     }
 
-    /// Whether it is known here if the key has a name.
+    /// What is known here of a key: nothing, that it has no name, or its name. It is not counted as a use.
     #[must_use]
-    pub fn holds(&self, names: usize, key: &str) -> bool {
-        self.tables.get(names).is_some_and(|table| table.contains(key))
+    pub fn peek(&self, names: usize, key: &str) -> Option<Option<&str>> {
+        self.tables.get(names)?.names.peek(key).map(Option::as_deref)
     }
 
     /// The name of a key.
     pub fn get(&mut self, names: usize, key: &str) -> Option<&str> {
-        self.tables.get_mut(names)?.get(key)?.as_deref()
+        self.tables.get_mut(names)?.names.get(key)?.as_deref()
     }
 
     /// What a row of the stream or the audit database says: the key's name, or that it has none.
     pub fn put(&mut self, names: usize, key: &str, name: Option<&str>) {
-        if let Some(table) = self.tables.get_mut(names) {
-            table.put(key.into(), name.map(Into::into));
+        let Some(table) = self.tables.get_mut(names) else { return };
+        table.bytes += entry_bytes(key, name);
+        if let Some((key, name)) = table.names.push(key.into(), name.map(Into::into)) {
+            table.bytes = table.bytes.saturating_sub(entry_bytes(&key, name.as_deref()));
+        }
+        while table.bytes > TABLE_BYTES_MAX {
+            let Some((key, name)) = table.names.pop_lru() else { return };
+            table.bytes = table.bytes.saturating_sub(entry_bytes(&key, name.as_deref()));
         }
     }
 }

@@ -1,6 +1,10 @@
 //! A rule of the mapping, compiled against its relation: columns are positions, labels and constants are bytes.
 
-use crate::tuple::{Operation, Row, Value};
+use super::lookup::Lookup;
+use crate::{
+    timestamp::Timestamp,
+    tuple::{Operation, Row, Value},
+};
 use serde_json_path::JsonPath;
 
 /// One compiled `[[event]]` block.
@@ -20,12 +24,32 @@ pub struct Rule {
     pub payload: Vec<(String, Source)>,
     /// Position of the column with the row's creation time.
     pub backfill: Option<usize>,
+    pub takes: Takes,
+    pub success: Vec<Condition>,
+    /// Its place among the blocks of the mapping.
+    pub place: usize,
+    /// Only the first row of a transaction with the same values here gives an event.
+    pub once_per: Vec<usize>,
+    /// No event if the transaction has such a row.
+    pub unless: Option<RowsKey>,
+}
+
+/// Which changes a block takes.
+#[derive(Debug)]
+pub struct Takes {
     pub insert: bool,
     pub update: bool,
     pub delete: bool,
     pub when: Vec<Condition>,
     pub changed: Vec<usize>,
-    pub success: Vec<Condition>,
+}
+
+/// Which rows of a transaction are asked for: `slot` is the place among the mapping's sets of rows, `key` are positions in this row, `on` says what was done to them; nothing: the same as to this row.
+#[derive(Debug)]
+pub struct RowsKey {
+    pub slot: usize,
+    pub key: Vec<usize>,
+    pub on: Vec<Operation>,
 }
 
 /// A compiled value.
@@ -47,15 +71,23 @@ pub enum Source {
         path: Box<JsonPath>,
         list: bool,
     },
-    Lookup {
-        names: usize,
+    Join {
+        columns: Vec<usize>,
+        with: String,
+        old: bool,
+    },
+    Sha256 {
         position: usize,
         old: bool,
     },
-    /// `slot` is the place among the mapping's [`Mapping::rows_specs`]; `key` are positions in this row.
+    Lookup {
+        lookup: Lookup,
+        old: bool,
+        /// The name is a list, as JSON.
+        list: bool,
+    },
     Rows {
-        slot: usize,
-        key: Vec<usize>,
+        rows: RowsKey,
         list: bool,
     },
     Changed {
@@ -107,6 +139,7 @@ pub enum Test {
     Was(Vec<Vec<u8>>),
     Changes(bool),
     Null(bool),
+    Past(bool),
 }
 
 fn is_one_of(value: Value<'_>, texts: &[Vec<u8>]) -> bool {
@@ -114,9 +147,9 @@ fn is_one_of(value: Value<'_>, texts: &[Vec<u8>]) -> bool {
 }
 
 impl Condition {
-    /// Whether the row satisfies it. What is not there satisfies nothing.
+    /// Whether the row satisfies it, at the time of its commit. What is not there satisfies nothing, but that it is not past.
     #[must_use]
-    pub fn holds(&self, row: &Row<'_>) -> bool {
+    pub fn holds(&self, row: &Row<'_>, at: Timestamp) -> bool {
         let (new, old) = (row.value(self.position), row.old_value(self.position));
         let is_update = row.operation == Operation::Update;
         match &self.test {
@@ -131,34 +164,43 @@ impl Condition {
             Test::Leaves(texts) => is_update && is_one_of(old, texts) && old != new,
             Test::Was(texts) => is_update && is_one_of(old, texts),
             Test::Changes(changes) => is_update && row.is_changed(self.position) == *changes,
+            Test::Past(past) => parse_time(new).is_some_and(|time| time <= at) == *past,
         }
     }
 }
 
-impl Rule {
-    /// Whether the rule takes this change.
-    #[must_use]
-    pub fn matches(&self, row: &Row<'_>) -> bool {
-        self.takes(row.operation)
-            && self.when.iter().all(|condition| condition.holds(row))
-            && (self.changed.is_empty()
-                || self.changed.iter().any(|&position| row.is_changed(position)))
-    }
+/// A `timestamptz` as the pinned settings print it, or a `timestamp`, which is taken as UTC.
+#[must_use]
+pub fn parse_time(value: Value<'_>) -> Option<Timestamp> {
+    let Value::Text(bytes) = value else { return None };
+    let text = std::str::from_utf8(bytes).ok()?;
+    let zoned = chrono::DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z").ok();
+    let local = || chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok();
+    let time = zoned.map(|time| time.to_utc()).or_else(|| local().map(|time| time.and_utc()));
+    time.map(Timestamp::from)
+}
 
-    /// Whether the rule takes this operation at all.
+impl Takes {
+    /// Whether the block takes this change, committed at a time.
     #[must_use]
-    pub fn takes(&self, operation: Operation) -> bool {
-        match operation {
+    pub fn matches(&self, row: &Row<'_>, at: Timestamp) -> bool {
+        let takes = match row.operation {
             Operation::Insert => self.insert,
             Operation::Update => self.update,
             Operation::Delete => self.delete,
-        }
+        };
+        takes
+            && self.when.iter().all(|condition| condition.holds(row, at))
+            && (self.changed.is_empty()
+                || self.changed.iter().any(|&position| row.is_changed(position)))
     }
+}
 
+impl Rule {
     /// Whether the event succeeded.
     #[must_use]
-    pub fn succeeded(&self, row: &Row<'_>) -> bool {
-        self.success.iter().all(|condition| condition.holds(row))
+    pub fn succeeded(&self, row: &Row<'_>, at: Timestamp) -> bool {
+        self.success.iter().all(|condition| condition.holds(row, at))
     }
 
     /// Every value of the rule.
@@ -176,8 +218,8 @@ impl Rule {
 pub struct NameFeed {
     /// Place among the mapping's names tables.
     pub names: usize,
-    pub key: usize,
-    pub name: usize,
+    pub key: Vec<usize>,
+    pub name: Source,
 }
 
 /// A list of rows that rules of other tables ask for, compiled against the table of those rows.
@@ -188,6 +230,6 @@ pub struct Collected {
     pub key: Vec<usize>,
     pub column: usize,
     pub when: Vec<Condition>,
-    /// Only rows that were inserted (a caller), or those of any operation (a list).
-    pub inserts_only: bool,
+    /// Only rows to which one of these was done; nothing: any.
+    pub on: Vec<Operation>,
 }

@@ -1,9 +1,12 @@
 //! The tables of a source as the mapping sees them.
 
 use super::{
+    cascade::Kin,
     compile::Compiler,
     mapping::{Mapping, MappingErrors},
-    rule::{Collected, NameFeed, Rule, Source},
+    remember::Remember,
+    rule::{Collected, NameFeed, Rule, Source, Takes},
+    unfold::Unfold,
 };
 use crate::tuple::Relation;
 use std::sync::Arc;
@@ -15,6 +18,12 @@ pub struct Table {
     /// The relation's qualified name.
     pub(super) name: Arc<str>,
     pub rules: Vec<Rule>,
+    pub(super) unfolds: Vec<Unfold>,
+    pub(super) ignores: Vec<Takes>,
+    pub(super) remember: Option<Remember>,
+    pub(super) kin: Kin,
+    /// Columns by which a row that moves to another partition is known again.
+    pub(super) moved: Vec<usize>,
     pub(super) feeds: Vec<NameFeed>,
     pub(super) collected: Vec<Collected>,
     pub(super) has_lookups: bool,
@@ -27,22 +36,49 @@ impl Table {
     /// Columns that the relation does not have, or whose old values it does not carry.
     pub fn compile(mapping: &Mapping, relation: Relation) -> Result<Self, MappingErrors> {
         let mut compiler = Compiler::new(mapping, &relation);
-        let (rules, feeds) = (compiler.rules(), compiler.name_feeds());
-        let (collected, errors) = (compiler.collected(), compiler.errors);
+        let (rules, unfolds, ignores) = (compiler.rules(), compiler.unfolds(), compiler.ignores());
+        let (feeds, remember, kin) = (compiler.name_feeds(), compiler.remember(), compiler.kin());
+        let (moved, collected) = (compiler.moved(), compiler.collected());
+        let errors = compiler.errors;
         if !errors.is_empty() {
             return Err(MappingErrors(errors));
         }
-        let has_lookups = rules
-            .iter()
-            .flat_map(Rule::sources)
-            .any(|source| matches!(source, Source::Lookup { .. }));
+        let all = rules.iter().chain(unfolds.iter().flat_map(|unfold| &unfold.rules));
+        let has_lookups =
+            all.flat_map(Rule::sources).any(|source| matches!(source, Source::Lookup { .. }));
         let name = relation.qualified_name().into();
-        Ok(Self { relation, name, rules, feeds, collected, has_lookups })
+        Ok(Self {
+            relation,
+            name,
+            rules,
+            unfolds,
+            ignores,
+            remember,
+            kin,
+            moved,
+            feeds,
+            collected,
+            has_lookups,
+        })
+    }
+
+    /// Whether its rows are read before any of the transaction is told. Of parents only those that are deleted count, but what is remembered of them must be followed, and half of a move is not a deletion.
+    pub(super) fn is_gathered(&self, is_deleted: bool) -> bool {
+        let follows = is_deleted || self.remember.is_some();
+        !self.collected.is_empty() || (follows && !self.kin.children.is_empty())
+    }
+
+    /// Whether its rows can be events.
+    pub(super) fn has_rules(&self) -> bool {
+        !(self.rules.is_empty() && self.unfolds.is_empty() && self.ignores.is_empty())
     }
 
     /// Whether the mapping uses the table at all.
     pub(super) fn is_used(&self) -> bool {
-        !(self.rules.is_empty() && self.feeds.is_empty() && self.collected.is_empty())
+        self.has_rules()
+            || self.is_gathered(true)
+            || !self.feeds.is_empty()
+            || self.remember.is_some()
     }
 }
 

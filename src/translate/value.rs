@@ -1,6 +1,6 @@
 //! The values of a mapping: what may stand for a subject, a target, a caller or a key of the payload.
 
-use super::mapping::ConditionSpec;
+use super::mapping::{ConditionSpec, OperationWord};
 use serde::{
     Deserialize, Deserializer,
     de::{
@@ -102,9 +102,13 @@ pub enum ValueSpec {
     Label { column: Name, labels: Option<Name>, old: bool },
     /// `{ column = "…", path = "$…" }`: what a JSONPath (RFC 9535) finds in a JSON column; with `list = true` all of it.
     Path { column: Name, path: JsonPath, list: bool, old: bool },
+    /// `{ join = ["id", "project"] }`: several columns as one text, with a dot between them or what `with` says.
+    Join { columns: Vec<Name>, with: String, old: bool },
+    /// `{ sha256 = "column" }`: the hash of the value, in hexadecimal digits.
+    Sha256 { column: Name, old: bool },
     /// `{ lookup = "names", key = "column" }`: the name of a key, as it was at that point of the log.
-    Lookup { names: Name, key: Name, old: bool },
-    /// `{ rows = "table", … }`: a list of a column of the rows of another table that the same transaction changed in the same way.
+    Lookup { lookup: LookupSpec, old: bool },
+    /// `{ rows = "table", … }`: the distinct values of a column of the rows of another table that the same transaction changed in the same way, or as `on` says.
     Rows(RowsSpec),
     /// `{ row = "table", … }`: that of the one such row that the transaction inserted.
     Row(RowsSpec),
@@ -114,10 +118,39 @@ pub enum ValueSpec {
     Constant(String),
 }
 
+/// A key of a names table, made of columns and of names that are looked up themselves.
+#[derive(Debug, Clone)]
+pub struct LookupSpec {
+    pub names: Name,
+    pub key: Vec<KeyPart>,
+}
+
+/// One part of a key.
+#[derive(Debug, Clone)]
+pub enum KeyPart {
+    Column(Name),
+    Lookup(LookupSpec),
+}
+
+impl LookupSpec {
+    /// Every column of the row that the key is made of, and every names table that is asked.
+    pub fn visit<'a>(&'a self, names: &mut dyn FnMut(&'a Name), column: &mut dyn FnMut(&'a Name)) {
+        names(&self.names);
+        for part in &self.key {
+            match part {
+                KeyPart::Column(name) => column(name),
+                KeyPart::Lookup(lookup) => lookup.visit(names, column),
+            }
+        }
+    }
+}
+
 /// Rows of another table in the same transaction, found by columns that equal columns of this row.
 #[derive(Debug, Clone)]
 pub struct RowsSpec {
     pub table: Name,
+    /// What was done to them; nothing: the same as to this row.
+    pub on: Vec<OperationWord>,
     /// Column of `table` → column of this row.
     pub key: BTreeMap<Name, Name>,
     pub when: BTreeMap<Name, ConditionSpec>,
@@ -135,8 +168,12 @@ struct ValueTable {
     list: bool,
     #[serde(default)]
     old: bool,
+    sha256: Option<Name>,
     lookup: Option<Name>,
     key: Option<KeySpec>,
+    on: Option<OneOrMore<OperationWord>>,
+    join: Option<Vec<Name>>,
+    with: Option<String>,
     rows: Option<Name>,
     row: Option<Name>,
     #[serde(default)]
@@ -145,14 +182,89 @@ struct ValueTable {
     value: Option<String>,
 }
 
-/// A key is one column of this row, or columns of another table beside columns of this row.
+/// A key is made of columns of this row, or of columns of another table beside columns of this row.
 enum KeySpec {
-    One(Name),
-    Many(BTreeMap<Name, Name>),
+    Parts(Vec<KeyPart>),
+    Pairs(BTreeMap<Name, Name>),
+}
+
+/// A key as it is written.
+enum KeyText {
+    One(String),
+    List(Vec<KeyPart>),
+    Pairs(BTreeMap<Name, Name>),
+}
+
+impl<'de> Deserialize<'de> for KeyText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = KeyText;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a column, a list of them, or a table in braces")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<KeyText, E> {
+                Ok(KeyText::One(text.to_owned()))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<KeyText, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(KeyText::List)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<KeyText, A::Error> {
+                BTreeMap::deserialize(MapAccessDeserializer::new(map)).map(KeyText::Pairs)
+            }
+        }
+        deserializer.deserialize_any(KeyVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyPart {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nested {
+            lookup: Name,
+            key: KeySpec,
+        }
+        let part = Spanned::<TextOr<Nested>>::deserialize(deserializer)?;
+        let span = part.span();
+        match part.into_inner() {
+            TextOr::Text(column) => Ok(Self::Column(Spanned::new(span, column))),
+            TextOr::Table(Nested { lookup: names, key: KeySpec::Parts(key) }) => {
+                Ok(Self::Lookup(LookupSpec { names, key }))
+            }
+            TextOr::Table(_) => Err(de::Error::custom(
+                "\"lookup\" needs \"key\"\nWrite key = \"the column of this row that holds the key\".",
+            )),
+        }
+    }
+}
+
+/// One column or several.
+#[derive(Debug, Clone, Default)]
+pub struct Columns(pub Vec<Name>);
+
+impl<'de> Deserialize<'de> for Columns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parts = match KeySpec::deserialize(deserializer)? {
+            KeySpec::Parts(parts) => parts,
+            KeySpec::Pairs(_) => Vec::new(),
+        };
+        let columns: Option<Vec<Name>> = parts
+            .into_iter()
+            .map(|part| match part {
+                KeyPart::Column(column) => Some(column),
+                KeyPart::Lookup(_) => None,
+            })
+            .collect();
+        let columns = columns.filter(|columns| !columns.is_empty());
+        columns.map(Self).ok_or_else(|| {
+            de::Error::custom("here stands a column\nWrite its name, or a list of names.")
+        })
+    }
 }
 
 /// A text or a table, whichever stands there.
-enum TextOr<T> {
+pub(super) enum TextOr<T> {
     Text(String),
     Table(T),
 }
@@ -178,11 +290,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
 
 impl<'de> Deserialize<'de> for KeySpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let key = Spanned::<TextOr<BTreeMap<Name, Name>>>::deserialize(deserializer)?;
+        let key = Spanned::<KeyText>::deserialize(deserializer)?;
         let span = key.span();
         Ok(match key.into_inner() {
-            TextOr::Text(column) => Self::One(Spanned::new(span, column)),
-            TextOr::Table(columns) => Self::Many(columns),
+            KeyText::One(column) => Self::Parts(vec![KeyPart::Column(Spanned::new(span, column))]),
+            KeyText::List(parts) => Self::Parts(parts),
+            KeyText::Pairs(columns) => Self::Pairs(columns),
         })
     }
 }
@@ -202,10 +315,12 @@ impl<'de> Deserialize<'de> for ValueSpec {
 
 /// The forms of a value, each with what may stand in it. `column` comes last, because the rows of another table have a column too.
 const FORMS: &[(&str, &[&str])] = &[
-    ("rows", &["rows", "key", "when", "column"]),
-    ("row", &["row", "key", "when", "column"]),
+    ("rows", &["rows", "key", "when", "column", "on"]),
+    ("row", &["row", "key", "when", "column", "on"]),
     ("label", &["label", "labels", "old"]),
     ("lookup", &["lookup", "key", "old"]),
+    ("join", &["join", "with", "old"]),
+    ("sha256", &["sha256", "old"]),
     ("changed", &["changed"]),
     ("value", &["value"]),
     ("column", &["column", "path", "list", "old"]),
@@ -221,7 +336,11 @@ impl ValueTable {
             ("list", self.list),
             ("old", self.old),
             ("lookup", self.lookup.is_some()),
+            ("sha256", self.sha256.is_some()),
             ("key", self.key.is_some()),
+            ("on", self.on.is_some()),
+            ("join", self.join.is_some()),
+            ("with", self.with.is_some()),
             ("rows", self.rows.is_some()),
             ("row", self.row.is_some()),
             ("when", !self.when.is_empty()),
@@ -253,18 +372,29 @@ impl ValueTable {
         let Self { column, label, labels, path, list, old, lookup, key, rows, row, when, .. } =
             self;
         if let (Some(table), is_list) = (rows.as_ref().or(row.as_ref()).cloned(), rows.is_some()) {
-            let (Some(KeySpec::Many(key)), Some(column)) = (key, column) else {
+            let (Some(KeySpec::Pairs(key)), Some(column)) = (key, column) else {
                 return Err(format!(
                     "{form:?} needs \"key\", a table, and \"column\"\nWrite key = {{ its_column = \"column of this row\" }} and the column that is taken of those rows."
                 ));
             };
-            let rows = RowsSpec { table, key, when, column };
+            let inserted = if is_list { Vec::new() } else { vec![OperationWord::Insert] };
+            let on = self.on.map_or(inserted, |on| on.0);
+            let rows = RowsSpec { table, on, key, when, column };
             return Ok(if is_list { ValueSpec::Rows(rows) } else { ValueSpec::Row(rows) });
+        }
+        if let Some(columns) = self.join {
+            let with = self.with.unwrap_or_else(|| ".".to_owned());
+            return Ok(ValueSpec::Join { columns, with, old });
+        }
+        if let Some(column) = self.sha256 {
+            return Ok(ValueSpec::Sha256 { column, old });
         }
         match (column, label, lookup, self.changed, self.value) {
             (_, Some(column), ..) => Ok(ValueSpec::Label { column, labels, old }),
             (_, _, Some(names), ..) => match key {
-                Some(KeySpec::One(key)) => Ok(ValueSpec::Lookup { names, key, old }),
+                Some(KeySpec::Parts(key)) => {
+                    Ok(ValueSpec::Lookup { lookup: LookupSpec { names, key }, old })
+                }
                 _ => Err("\"lookup\" needs \"key\"\nWrite key = \"the column of this row that holds the key\".".into()),
             },
             (.., Some(changed), _) => Ok(ValueSpec::Changed(changed)),

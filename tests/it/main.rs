@@ -19,6 +19,7 @@ mod ops;
 mod oracle;
 mod replay;
 mod restart;
+mod shapes;
 mod slot;
 mod sources;
 mod support;

@@ -86,7 +86,7 @@ fn events(stream: &Stream) -> Vec<String> {
     let mut translator = Translator::new(origin, "oracle", mapping, limits);
     let mut batch = Batch::default();
     for transaction in &stream.transactions {
-        let mut translation = translator.begin(transaction).unwrap();
+        let mut translation = translator.begin(transaction);
         let step = translator.advance(transaction, &mut translation, &mut batch);
         assert_eq!(step.unwrap(), Step::Done);
     }

@@ -143,7 +143,7 @@ impl Stages {
     }
 
     fn translate(&mut self, transaction: &Transaction, batch: &mut Batch) {
-        let mut translation = self.translator.begin(transaction).unwrap();
+        let mut translation = self.translator.begin(transaction);
         let step = self.translator.advance(transaction, &mut translation, batch).unwrap();
         assert_eq!(step, Step::Done);
     }

@@ -97,7 +97,8 @@ fn tables(mapping: &Mapping, rule: &RuleSpec, example: &ExampleSpec) -> BTreeMap
             let is_json = rule.values().any(|value| {
                 matches!(value.get_ref(), ValueSpec::Path { column: named, .. } if named.get_ref() == column)
             });
-            let oid = if is_json { JSONB_OID } else { TEXT_OID };
+            let is_each = rule.each.as_ref().is_some_and(|each| each.column.get_ref() == column);
+            let oid = if is_json || is_each { JSONB_OID } else { TEXT_OID };
             columns.entry(column.clone()).or_insert(oid);
         }
     }

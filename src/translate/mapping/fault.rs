@@ -43,7 +43,7 @@ impl std::error::Error for MappingErrors {}
 /// Below this likeness a word is not offered: a wrong offer is worse than none.
 const LIKENESS_MIN: f64 = 0.8;
 /// A list of more words than this is not a help.
-const WORDS_MAX: usize = 16;
+const WORDS_MAX: usize = 24;
 
 /// What was probably meant by `word`.
 #[must_use]

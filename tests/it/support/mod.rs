@@ -211,7 +211,7 @@ impl Portal {
 
     /// The events in order, as fixtures show them.
     pub async fn events(&self) -> String {
-        const QUERY: &str = "SELECT event_type, caller, subject_type, subject, target, success, error_message, (payload - '_audit')::text, payload->'_audit'->>'caller_from', ((payload->'_audit') - ARRAY['source', 'lsn', 'xid', 'n', 'caller_from', 'rule'])::text FROM public.events ORDER BY coalesce((payload->'_audit'->>'lsn')::pg_lsn, '0/0'), payload->'_audit'->>'xid', coalesce((payload->'_audit'->>'n')::bigint, 0), event_type, subject";
+        const QUERY: &str = "SELECT event_type, caller, subject_type, subject, target, success, error_message, (payload - '_audit')::text, payload->'_audit'->>'caller_from', ((payload->'_audit') - ARRAY['source', 'lsn', 'xid', 'n', 'caller_from', 'cause', 'rule'])::text, CASE WHEN payload->'_audit' ? 'cause' THEN coalesce((SELECT c.event_type || ' ' || c.subject FROM public.events c WHERE c.event_uuid::text = e.payload->'_audit'->>'cause'), 'NOBODY') END FROM public.events e ORDER BY coalesce((payload->'_audit'->>'lsn')::pg_lsn, '0/0'), payload->'_audit'->>'xid', coalesce((payload->'_audit'->>'n')::bigint, 0), event_type, subject";
         let rows = self.audit.client.query(QUERY, &[]).await.unwrap();
         rows.iter().map(show).collect()
     }
@@ -227,14 +227,16 @@ fn show(row: &tokio_postgres::Row) -> String {
     let target = row.get::<_, Option<&str>>(4).map(|target| format!("  target={target}"));
     let outcome = if row.get(5) { "ok".to_owned() } else { format!("FAILED {}", text(6)) };
     let flags = Some(text(9)).filter(|flags| *flags != "{}").map(|flags| format!("  {flags}"));
+    let cause = row.get::<_, Option<&str>>(10).map(|cause| format!("  cause={cause}"));
     format!(
-        "{}  caller={} ({})  subject={}/{}{}  {outcome}{}\n    {}\n",
+        "{}  caller={} ({})  subject={}/{}{}  {outcome}{}{}\n    {}\n",
         text(0),
         text(1),
         text(8),
         text(2),
         text(3),
         target.unwrap_or_default(),
+        cause.unwrap_or_default(),
         flags.unwrap_or_default(),
         text(7)
     )

@@ -1,0 +1,223 @@
+//! What is known before a change is told: what its transaction says as a whole, and the names that it needs.
+
+use super::{
+    Limits, NAMES_WINDOW_CHANGES, RowChange, Table, TranslateError, Translator,
+    caller::Gathered,
+    commit_of, for_each_entry, moved,
+    names::{NameKey, Names},
+    remember::Known,
+    row_change,
+    rule::{Rule, Source},
+    table::Tables,
+    unreadable,
+};
+use crate::{
+    decode::Message,
+    event::{ChangeKey, event_id},
+    lsn::Lsn,
+    spool::Cursor,
+    timestamp::Timestamp,
+    transaction::Transaction,
+    tuple::{Operation, RememberedValue, Row, RowSpans},
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// The reading for what a transaction says as a whole.
+#[derive(Debug, Default)]
+pub(super) struct Gathering {
+    cursor: Cursor,
+    /// Relations that change inside the transaction: they must not change yet for the second reading.
+    changed: Option<Tables>,
+    /// What the transaction's own rows will have made known by then.
+    kept: HashMap<(usize, String), Option<String>>,
+}
+
+/// Rows of one transaction whose old values this reading keeps; of more, it knows what was before the transaction.
+const KEPT_MAX: usize = 100_000;
+
+/// What is known, and above it what the transaction itself says.
+struct Overlay<'a> {
+    kept: &'a HashMap<(usize, String), Option<String>>,
+    names: &'a Names,
+}
+
+impl Known for Overlay<'_> {
+    fn name(&self, names: usize, key: &str) -> Option<Option<&str>> {
+        if self.kept.is_empty() {
+            return self.names.peek(names, key);
+        }
+        let kept = self.kept.get(&(names, key.to_owned()));
+        kept.map(|name| name.as_deref()).or_else(|| self.names.peek(names, key))
+    }
+}
+
+impl Translator {
+    /// Reads what the transaction says as a whole; stops at names that are missing.
+    pub(super) fn gather(
+        &mut self,
+        transaction: &Transaction,
+        gathering: &mut Gathering,
+        gathered: &mut Gathered,
+    ) -> Result<Vec<NameKey>, TranslateError> {
+        loop {
+            let offset = gathering.cursor.offset();
+            let tables = gathering.changed.as_ref().unwrap_or(&self.tables);
+            let wanted =
+                |oid, is_deleted| tables.get(oid).is_none_or(|table| table.is_gathered(is_deleted));
+            let message = transaction.next_wanted(&mut gathering.cursor, wanted);
+            let message = message.map_err(|source| unreadable(transaction, source))?;
+            let Some((wal_start, message)) = message else { return Ok(Vec::new()) };
+            match message {
+                Message::Relation(message) => {
+                    let table = self.compile(&message, transaction.commit_lsn)?;
+                    gathering.changed.get_or_insert_with(|| self.tables.clone()).put(table);
+                }
+                Message::LogicalMessage { transactional: true, prefix, content, .. } => {
+                    gathered.add_message(prefix, content);
+                }
+                message => {
+                    let Some(change) = row_change(message) else { continue };
+                    let (oid, may_move) = (change.0, moved::may_move(tables, &change));
+                    let table = tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
+                    let table = Arc::clone(table);
+                    let at = (transaction, wal_start);
+                    let is_known = if may_move {
+                        let Gathering { cursor, kept, .. } = gathering;
+                        let (mut first, mut second) = (Cursor::at(offset), cursor.clone());
+                        let both = moved::change(transaction, &table, &mut first, &mut second)?;
+                        let Some((change, is_pair)) = both else { continue };
+                        let is_known = self.gather_row(&table, change, at, gathered, kept);
+                        if is_pair {
+                            cursor.rewind(second.offset());
+                        }
+                        is_known
+                    } else {
+                        self.gather_row(&table, change, at, gathered, &mut gathering.kept)
+                    };
+                    if !is_known {
+                        gathering.cursor.rewind(offset);
+                        let tables = gathering.changed.as_ref().unwrap_or(&self.tables);
+                        let cursor = gathering.cursor.clone();
+                        let spans = &mut self.spans;
+                        let window = Window { tables, names: &self.names, limits: self.limits };
+                        return window.missing(transaction, cursor, spans);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes one row for the transaction as a whole; `false`, and nothing done, if it is not known what is remembered of it.
+    fn gather_row(
+        &mut self,
+        table: &Table,
+        (oid, operation, old, new): RowChange<'_>,
+        (transaction, wal_start): (&Transaction, Lsn),
+        gathered: &mut Gathered,
+        kept: &mut HashMap<(usize, String), Option<String>>,
+    ) -> bool {
+        let row = Row::new(operation, &table.relation, old, new, &mut self.spans);
+        let known = Overlay { kept, names: &self.names };
+        let Ok(remembered) = remembered(table, &row, &known) else { return false };
+        let row = row.with_remembered(&remembered);
+        let at = transaction.commit_time;
+        for collected in &table.collected {
+            gathered.add_row(collected, &row, at);
+        }
+        if let Some(remember) = table.remember.as_ref().filter(|_| kept.len() < KEPT_MAX) {
+            remember.after(&row, &mut |row| drop(kept.insert((row.names, row.key), row.name)));
+        }
+        if operation == Operation::Delete && !table.kin.children.is_empty() {
+            let rule = table.rules.iter().find(|rule| rule.takes.matches(&row, at));
+            let change = ChangeKey { wal_start, relation: oid, index: 0 };
+            let commit = commit_of(transaction);
+            let event = rule.map(|rule| event_id(self.origin, commit, change, &rule.id));
+            gathered.deletions.add(&table.kin, &row, event);
+        }
+        true
+    }
+}
+
+/// What is looked ahead at for names that are missing, so that one question asks for many.
+pub(super) struct Window<'a> {
+    pub(super) tables: &'a Tables,
+    pub(super) names: &'a Names,
+    pub(super) limits: Limits,
+}
+
+impl Window<'_> {
+    /// The keys from the cursor on that are not in memory: up to a relation or a row that gives names, and not too far.
+    pub(super) fn missing(
+        &self,
+        transaction: &Transaction,
+        mut cursor: Cursor,
+        spans: &mut RowSpans,
+    ) -> Result<Vec<NameKey>, TranslateError> {
+        let mut missing: Vec<NameKey> = Vec::new();
+        for _ in 0..NAMES_WINDOW_CHANGES {
+            // What is asked for must all fit, or the first answers would be gone before they are used.
+            if missing.len() >= self.limits.names.get() / 2 {
+                break;
+            }
+            let next = transaction.next(&mut cursor);
+            let next = next.map_err(|source| unreadable(transaction, source))?;
+            let Some((_, message)) = next else { break };
+            if matches!(message, Message::Relation(_)) {
+                break;
+            }
+            let Some((oid, operation, old, new)) = row_change(message) else { continue };
+            let Some(table) =
+                self.tables.get(oid).filter(|table| table.feeds.is_empty() || missing.is_empty())
+            else {
+                break;
+            };
+            let row = Row::new(operation, &table.relation, old, new, spans);
+            let mut tell = |key| {
+                if !missing.contains(&key) {
+                    missing.push(key);
+                }
+            };
+            match remembered(table, &row, self.names) {
+                Err(key) => tell(key),
+                Ok(remembered) => {
+                    let row = row.with_remembered(&remembered);
+                    needs_names(table, &row, transaction.commit_time, self.names, &mut tell);
+                }
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// What is remembered of a row; `Err` is the key to ask for.
+pub(super) fn remembered(
+    table: &Table,
+    row: &Row<'_>,
+    known: &impl Known,
+) -> Result<Vec<(usize, RememberedValue)>, NameKey> {
+    table.remember.as_ref().map_or_else(|| Ok(Vec::new()), |remember| remember.before(row, known))
+}
+
+/// Whether a rule that takes the row or an entry of it looks up names that are not in memory; tells each.
+pub(super) fn needs_names(
+    table: &Table,
+    row: &Row<'_>,
+    at: Timestamp,
+    names: &Names,
+    tell: &mut dyn FnMut(NameKey),
+) -> bool {
+    let mut needs = false;
+    let mut look = |rules: &[Rule], row: &Row<'_>| {
+        let sources = rules.iter().filter(|rule| rule.takes.matches(row, at));
+        for source in sources.flat_map(Rule::sources) {
+            let Source::Lookup { lookup, old, .. } = source else { continue };
+            if let Some(key) = lookup.missing(row, *old, names) {
+                needs = true;
+                tell(key);
+            }
+        }
+    };
+    look(&table.rules, row);
+    for_each_entry(table, row, &mut |unfold, _, row| look(&unfold.rules, &row));
+    needs
+}

@@ -1,0 +1,1 @@
+ALTER TABLE portal.xdcs REPLICA IDENTITY DEFAULT; ALTER PUBLICATION portal_audit ADD TABLE portal.xdcs;

@@ -1,0 +1,1 @@
+ALTER PUBLICATION portal_audit ADD TABLE portal.realizations;
