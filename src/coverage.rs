@@ -7,7 +7,7 @@ mod live;
 mod show;
 
 pub use ask::{Ask, Asks, AsksError, Judge};
-pub use live::{Live, load, quoted};
+pub use live::{Live, literal, load};
 pub use show::{markdown, text};
 
 use crate::translate::mapping::{Mapping, RuleSpec};
@@ -267,10 +267,15 @@ impl Judgement {
         if !live.has_context_function {
             add(&mut self.improve, format!("{CONTEXT_FIRST} {}", live.catalog.database));
         }
-        let table = live::quoted(table).replace('\'', "''");
-        let place =
-            if self.has_several { format!(" -- in source {}", view.name) } else { String::new() };
-        add(&mut self.improve, format!("CALL portal_audit.attach('{table}');{place}"));
+        let table = live::literal(table);
+        self.step_in(format!("CALL portal_audit.attach('{table}');"), view);
+    }
+
+    /// A step that is taken in the database of a source.
+    fn step_in(&mut self, step: String, view: &View<'_>) {
+        let step =
+            if self.has_several { format!("{step} -- in source {}", view.name) } else { step };
+        add(&mut self.improve, step);
     }
 
     /// A fact that the block leaves out, and whether its table could tell.
@@ -328,16 +333,25 @@ impl Judgement {
         for view in views {
             let Some(live) = self.live(view) else { continue };
             let tables = attempt_tables(view.mapping);
-            let with = tables.iter().filter(|table| live.has_attempt(table)).count();
+            let without: Vec<&str> =
+                tables.iter().copied().filter(|table| !live.has_attempt(table)).collect();
             self.parts += tables.len();
-            self.told += with;
-            if with < tables.len() {
-                let reason = format!(
-                    "{with} of the {} tables of source {} have the attempt trigger.",
-                    tables.len(),
-                    view.name
-                );
-                add(&mut self.reasons, reason);
+            self.told += tables.len() - without.len();
+            if without.is_empty() {
+                continue;
+            }
+            let reason = format!(
+                "In source {} {} of {} tables have no attempt trigger.",
+                view.name,
+                without.len(),
+                tables.len()
+            );
+            add(&mut self.reasons, reason);
+            let first = format!("portal-audit sql attempt | psql -d {}", live.catalog.database);
+            add(&mut self.improve, first);
+            for table in without {
+                let table = live::literal(table);
+                self.step_in(format!("CALL portal_audit.attach_attempt('{table}');"), view);
             }
         }
     }

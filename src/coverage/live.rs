@@ -55,9 +55,9 @@ impl Live {
     }
 }
 
-/// A qualified name as SQL: `portal.users`, `"Portal"."Users"`.
+/// A qualified name within an SQL literal of type `regclass`: `portal.users`, `"Portal"."Users"`.
 #[must_use]
-pub fn quoted(table: &str) -> String {
+pub fn literal(table: &str) -> String {
     let is_plain = |part: &str| {
         part.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
             && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
@@ -65,7 +65,7 @@ pub fn quoted(table: &str) -> String {
     let part = |part: &str| {
         if is_plain(part) { part.to_owned() } else { format!("\"{}\"", part.replace('"', "\"\"")) }
     };
-    table.split('.').map(part).collect::<Vec<_>>().join(".")
+    table.split('.').map(part).collect::<Vec<_>>().join(".").replace('\'', "''")
 }
 
 /// Asks every source's database; one that does not answer is told in its view.

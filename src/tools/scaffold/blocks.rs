@@ -1,7 +1,7 @@
 //! A table of the catalog → blocks of a mapping.
 
 use super::{Foreign, LiveColumn, LiveTable, NAME_COLUMNS};
-use crate::coverage::quoted;
+use crate::coverage::literal;
 use crate::translate::{
     deny::{in_words, is_denied},
     mapping::Mapping,
@@ -100,7 +100,7 @@ impl<'a> Blocks<'a> {
         let _written = write!(
             out,
             "\n# Then: portal-audit mapping check --config FILE, and what portal-audit sql source prints.\n# Who did it: CALL portal_audit.attach('{}'); on the source (portal-audit sql context).\n",
-            quoted(&self.table.name).replace('\'', "''")
+            literal(&self.table.name)
         );
         out
     }
