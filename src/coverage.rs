@@ -149,7 +149,7 @@ impl Judgement {
                     is_known = true;
                     is_told |= self.rule(ask, rule, view);
                 }
-                if let Some(place) = by_hand(view.mapping, event_type) {
+                if let Some(place) = view.mapping.by_hand(event_type) {
                     is_known = true;
                     is_told |= self.translator(event_type, place, view);
                 }
@@ -355,11 +355,6 @@ impl Judgement {
             }
         }
     }
-}
-
-/// Where a mapping switches on an event type that no `[[event]]` block gives, but a translator in Rust.
-fn by_hand(_mapping: &Mapping, _event_type: &str) -> Option<Range<usize>> {
-    None
 }
 
 /// The tables whose failed attempts a mapping wants told.

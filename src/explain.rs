@@ -283,6 +283,12 @@ fn no_rule(source: &Source, event_type: &str) -> String {
     if event_type == TABLE_TRUNCATED {
         return "A TRUNCATE has no rows, so no block makes this event: portal-audit writes it for every table of the mapping.".into();
     }
+    if let Some(place) = source.mapping.by_hand(event_type) {
+        let place = source.mapping.place(place);
+        return format!(
+            "A translator in Rust makes it, switched on at {place}: what it tells rests on more than one row."
+        );
+    }
     format!(
         "No block of {file} gives it now: the mapping has changed since, or portal-audit writes this type by itself."
     )

@@ -70,6 +70,17 @@ async fn the_live_database_decides() {
         Status::Partly
     );
 
+    // What is rolled back is told by another trigger, and never wholly.
+    let rolled_back = |answers: &[Answer]| answer(answers, "failed attempts").status;
+    assert_eq!(rolled_back(&attached), Status::No);
+    run(
+        &portal.source,
+        "CREATE FUNCTION portal_audit.attempt() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER a BEFORE INSERT ON portal.users FOR EACH STATEMENT EXECUTE FUNCTION portal_audit.attempt()",
+    )
+    .await;
+    assert_eq!(rolled_back(&answers(&portal).await), Status::Partly);
+
     // A table that leaves the publication, and an identity that no longer carries old values.
     run(
         &portal.source,

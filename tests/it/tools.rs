@@ -6,7 +6,11 @@ use crate::support::{
     run, value,
 };
 use expect_test::expect_file;
-use portal_audit::{config::Settings, sql};
+use portal_audit::{
+    config::Settings,
+    sql,
+    translate::mapping::{Mapping, RuleSpec},
+};
 use std::path::{Path, PathBuf};
 
 /// The mapping of these tests: small, so that the shipped one may grow.
@@ -354,4 +358,29 @@ async fn what_cannot_be_explained_is_told() {
     let said = say(&["explain", &caused, "--config", text(&settings.path), "--audit", &dsn]);
     assert_eq!(said.code, 1);
     assert!(said.err.contains("Name a login that may read events"), "{}", said.err);
+}
+
+/// The shipped mapping with examples behind some of its blocks.
+fn with_examples() -> String {
+    const REFERENCE: &str = include_str!("../../deploy/mapping/merge-reference.toml");
+    const REFERENCE_EXAMPLES: &str = include_str!("../tools/reference_examples.toml");
+    let mut mapping = REFERENCE.to_owned();
+    for part in REFERENCE_EXAMPLES.split("\n# ").skip(1) {
+        let (event_type, examples) = part.split_once('\n').unwrap();
+        let read = Mapping::parse("m.toml", &mapping).unwrap_or_else(|errors| panic!("{errors}"));
+        let of_type = |rule: &&RuleSpec| rule.event_type.get_ref() == event_type;
+        let rule = read.rules.iter().find(of_type).unwrap_or_else(|| panic!("{event_type}"));
+        let end = read.block_span(rule).end;
+        mapping.insert_str(end, &format!("\n\n{examples}\n"));
+    }
+    mapping
+}
+
+#[test]
+fn examples_hold_for_the_shipped_mapping() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(folder.path(), "reference.toml", &with_examples());
+    let said = say(&["mapping", "test", text(&file)]);
+    assert_eq!(said.code, 0, "{}\n{}", said.out, said.err);
+    assert!(said.out.contains("16 examples: 16 ok, 0 differ"), "{}", said.out);
 }
