@@ -142,22 +142,7 @@ impl Catalog {
         }
         let mut errors = Vec::new();
         for named in mapping.tables() {
-            let named = named.as_str();
-            let is_optional =
-                mapping.kratos.as_ref().is_some_and(|kratos| kratos.is_optional(named));
-            match self.table(named) {
-                None if is_optional => {}
-                None => errors.push(self.no_table(mapping, named)),
-                Some(table) => match self.table_fault(table) {
-                    Some((message, hint)) => {
-                        errors.push(mapping.error(place_of(mapping, named), message, Some(hint)));
-                    }
-                    None => {
-                        let SourceTable { relation, unpublished, .. } = table;
-                        errors.extend(Compiler::check(mapping, relation, unpublished));
-                    }
-                },
-            }
+            errors.extend(self.faults(mapping, &named));
         }
         // Nothing is read of these, so that they need not be published.
         let attempts = mapping.attempts.keys().map(toml::Spanned::get_ref);
@@ -167,6 +152,28 @@ impl Catalog {
         errors.extend(unknown.map(|table| self.no_table(mapping, table)));
         errors.sort_by_key(|error| (error.line, error.column));
         if errors.is_empty() { Ok(()) } else { Err(CatalogError::Mapping(MappingErrors(errors))) }
+    }
+
+    /// What is wrong with one table of the mapping, and with what the mapping says of it; not sorted.
+    #[must_use]
+    pub fn faults(&self, mapping: &Mapping, named: &str) -> Vec<MappingError> {
+        let Some(table) = self.table(named) else {
+            let is_optional =
+                mapping.kratos.as_ref().is_some_and(|kratos| kratos.is_optional(named));
+            return if is_optional { Vec::new() } else { vec![self.no_table(mapping, named)] };
+        };
+        match self.table_fault(table) {
+            Some((message, hint)) => {
+                vec![mapping.error(place_of(mapping, named), message, Some(hint))]
+            }
+            None => Compiler::check(mapping, &table.relation, &table.unpublished),
+        }
+    }
+
+    /// The qualified names of all tables of the database, whether the mapping uses them or not; at most 10,000.
+    #[must_use]
+    pub fn all_tables(&self) -> &[String] {
+        &self.all_tables
     }
 
     /// A table by its qualified name.
@@ -251,6 +258,13 @@ impl Catalog {
 const RUN_SOURCE_SQL: &str = "Run what `portal-audit sql source` prints on that database.";
 
 impl SourceTable {
+    /// Whether the table has a column, published or not.
+    #[must_use]
+    pub fn has_column(&self, column: &str) -> bool {
+        self.relation.position(column).is_some()
+            || self.unpublished.iter().any(|name| name == column)
+    }
+
     /// From a row of [`load_tables`].
     fn without_columns(row: &tokio_postgres::Row) -> Self {
         let letter = row.get::<_, &str>(4).bytes().next().unwrap_or(b'n');

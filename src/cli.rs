@@ -5,7 +5,7 @@ use crate::{
     config::{ConfigError, Settings, Source},
     pipeline,
     show::{self, OutputFormat},
-    sql, status,
+    sql, status, tools,
 };
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, process::ExitCode};
@@ -49,6 +49,17 @@ pub enum Verb {
         #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
         format: OutputFormat,
     },
+    /// Check, test and begin mappings
+    Mapping {
+        #[command(subcommand)]
+        what: tools::MappingVerb,
+    },
+    /// Say how much of what was asked for the live configuration tells: yes, partly, no, and what would improve it
+    Coverage(tools::CoverageArguments),
+    /// Explain one event: the block that makes it, the columns it rests on, its transaction
+    Explain(tools::ExplainArguments),
+    /// Record the stream of a source, and compare what two mappings make of it
+    Replay(tools::ReplayArguments),
     /// Try it: a throwaway PostgreSQL, a sample portal with some life in it, and its events as they arrive
     Demo(crate::demo::DemoArguments),
 }
@@ -94,6 +105,10 @@ pub async fn run(cli: Cli) -> ExitCode {
             Ok(settings) => print_status(&settings, format).await,
             Err(error) => settings_error(&error),
         },
+        Verb::Mapping { what } => tools::mapping(what).await,
+        Verb::Coverage(arguments) => tools::coverage(arguments).await,
+        Verb::Explain(arguments) => tools::explain(arguments).await,
+        Verb::Replay(arguments) => tools::replay(arguments).await,
         Verb::Demo(arguments) => crate::demo::run(arguments).await,
     }
 }

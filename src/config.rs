@@ -301,6 +301,14 @@ fn load_key(settings: &Path, file: &Path) -> Result<IdentifierKey, ConfigError> 
     })
 }
 
+/// Reads a mapping by itself: a built-in one by its name, or a file.
+///
+/// # Errors
+/// There is no such mapping, or it has faults.
+pub fn mapping(name: &str) -> Result<Mapping, ConfigError> {
+    load_mapping(Path::new("mapping"), name, name)
+}
+
 /// A built-in mapping by its name, or a file beside the settings.
 fn load_mapping(settings: &Path, source_name: &str, mapping: &str) -> Result<Mapping, ConfigError> {
     let fault = |source| ConfigError::Mapping { source_name: source_name.to_owned(), source };

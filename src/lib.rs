@@ -23,6 +23,8 @@
 //!
 //! Before the first frame [`catalog`] reads what the source is, [`continuity`] decides whether it joins what is written, and [`snapshot`] reads what is older than the slot. [`pipeline`] alone knows all the stages. [`demo`] runs the whole on a throwaway server, which the tests use too.
 //!
+//! Beside the flow stand what people ask: [`tools`] has the verbs around mappings, [`coverage`] judges what was asked for by the live configuration, [`explain`] tells where one event comes from, and [`replay`] runs a recorded stream through two mappings. They read, and nothing of the flow uses them.
+//!
 //! # Invariants
 //! 1. decode, tuple, transaction, translate and event read no clock, draw no random number and do no IO (but for the spool file of a transaction that memory does not hold): the same bytes always give the same events with the same ids, streamed or not.
 //! 2. Nothing is confirmed before `write` has committed it; events, names and progress commit in one audit transaction. At every instant the slot's `confirmed_flush_lsn` ≤ progress.
@@ -42,17 +44,21 @@ pub mod config;
 pub mod connect;
 pub mod conninfo;
 pub mod continuity;
+pub mod coverage;
 pub mod decode;
 pub mod demo;
 pub mod event;
+pub mod explain;
 pub mod lsn;
 pub mod pipeline;
+pub mod replay;
 pub mod show;
 pub mod snapshot;
 pub mod spool;
 pub mod sql;
 pub mod status;
 pub mod timestamp;
+pub mod tools;
 pub mod transaction;
 pub mod translate;
 pub mod tuple;

@@ -239,7 +239,7 @@ impl Teller {
             }
             push_audit(out, &self.source, *lsn, Some(xid));
             let caller_from = if caller.is_empty() { "none" } else { "context" };
-            close_payload(out, ("", None), caller_from, 0, &mut flags, false);
+            close_payload(out, ("", None), (caller_from, 0, 0), &mut flags, false);
         });
         events.push(EventRow {
             event_uuid,

@@ -244,6 +244,7 @@ impl<'a> Compiler<'a> {
         Rule {
             event_type,
             id,
+            number,
             subject_type: spec.subject_type.get_ref().clone(),
             subject,
             target,

@@ -39,7 +39,8 @@ pub fn denied_pattern() -> String {
 }
 
 /// `tokenHash` as `token_hash`: mappers of objects to tables often leave the capitals.
-pub(super) fn in_words(column: &str) -> String {
+#[must_use]
+pub fn in_words(column: &str) -> String {
     let mut words = String::new();
     let mut was_small = false;
     for letter in column.chars() {

@@ -93,7 +93,7 @@ impl Translator {
                 out,
                 format_args!("{{\"cascade\":{cascade},\"restart_identity\":{restart_identity},"),
             );
-            close_payload(out, (place.audit, None), caller_from, ordinal, &mut flags, false);
+            close_payload(out, (place.audit, None), (caller_from, ordinal, 0), &mut flags, false);
         });
         events.push(EventRow {
             event_uuid,
@@ -245,7 +245,8 @@ fn write_event(
                 }
             }
         }
-        close_payload(out, (head.audit, head.cause), caller_from, ordinal, &mut flags, backfill);
+        let audit = (head.audit, head.cause);
+        close_payload(out, audit, (caller_from, ordinal, rule.number), &mut flags, backfill);
     });
     events.push(EventRow {
         event_uuid: head.id,
@@ -285,12 +286,11 @@ pub(super) fn push_audit(out: &mut String, source: &str, lsn: Lsn, xid: Option<u
     }
 }
 
-/// Ends a payload whose last key is `_audit`. `n` orders the events of one transaction; the first has none.
+/// Ends a payload whose last key is `_audit`. `n` orders the events of one transaction; the first has none. `rule` tells the blocks of one type and table apart; the first has none.
 pub(super) fn close_payload(
     out: &mut String,
     (audit, cause): (&str, Option<Uuid>),
-    caller_from: &str,
-    ordinal: u64,
+    (caller_from, ordinal, rule): (&str, u64, usize),
     flags: &mut Flags,
     backfill: bool,
 ) {
@@ -299,6 +299,9 @@ pub(super) fn close_payload(
         push_formatted(out, format_args!(",\"n\":{ordinal}"));
     }
     push_formatted(out, format_args!(",\"caller_from\":\"{caller_from}\""));
+    if rule > 0 {
+        push_formatted(out, format_args!(",\"rule\":{rule}"));
+    }
     if let Some(cause) = cause {
         push_formatted(out, format_args!(",\"cause\":\"{cause}\""));
     }

@@ -3,9 +3,11 @@
 //! A mapping is TOML: `[[event]]` blocks (rules), `[names.X]` tables that turn keys into names, `[labels.X]` tables that turn codes into labels, `[[context]]` blocks that say where other programs' messages name the caller, and `[attempts]`, the words for tables with the attempt trigger. `deploy/mapping/merge-reference.toml` shows every form. Every fault is told with file, line and column, and with what was probably meant.
 
 mod fault;
+mod text;
 
 use super::{
     context::ContextSpec,
+    example::Examples,
     kratos::{self, spec::KratosSpec},
     value::{Columns, Name, OneOrMore, RowsSpec, Scalar, TextOr, ValueSpec},
 };
@@ -157,6 +159,9 @@ pub struct RuleSpec {
     pub retention: Spanned<Retention>,
     /// The column with the row's creation time, for events of rows that are older than the slot.
     pub backfill: Option<Name>,
+    /// What it must make of rows by example.
+    #[serde(default)]
+    pub example: Examples,
 }
 
 /// Only whether there is such a row counts, so any column of it will do.

@@ -13,6 +13,8 @@ pub struct Rule {
     pub event_type: String,
     /// What the rule is called in event ids: the type, and a number where a table has several blocks of one type.
     pub id: String,
+    /// That number: 0 for the first block of its type and table.
+    pub number: usize,
     pub subject_type: String,
     pub subject: Source,
     pub target: Option<Source>,

@@ -117,6 +117,26 @@ impl Connection {
         created.ok_or_else(|| WireError::protocol("unreadable answer to CREATE_REPLICATION_SLOT"))
     }
 
+    /// Creates a logical slot for pgoutput that goes with this connection, without a snapshot. Waits
+    /// as [`create_slot`](Self::create_slot) does.
+    ///
+    /// # Errors
+    /// As [`create_slot`](Self::create_slot).
+    pub async fn create_temporary_slot(
+        &mut self,
+        name: &str,
+        version_num: u32,
+        lock_timeout_ms: u32,
+    ) -> Result<(), WireError> {
+        let options =
+            if version_num < 150_000 { "NOEXPORT_SNAPSHOT" } else { "(SNAPSHOT 'nothing')" };
+        let slot = quote_identifier(name);
+        let during = format!("creating slot {slot}");
+        self.command(&format!("SET lock_timeout = {lock_timeout_ms}"), &during).await?;
+        let create = format!("CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput {options}");
+        self.command(&create, &during).await.map(drop)
+    }
+
     /// Drops a slot; at once, so a slot in use is an error (55006).
     ///
     /// # Errors

@@ -106,9 +106,10 @@ async fn a_mapping_that_does_not_fit_the_database_stops_its_source() {
     }
 }
 
-/// The shipped blocks: their lines without blanks and comments, and the line with the type.
+/// The shipped blocks: their lines without blanks, comments and examples, and the line with the type.
 fn blocks() -> Vec<(usize, String)> {
     let mut blocks: Vec<(usize, String)> = Vec::new();
+    let mut is_example = false;
     for line in SHIPPED.lines().map(str::trim) {
         if line.starts_with("[[event]]") {
             blocks.push((0, String::new()));
@@ -116,8 +117,11 @@ fn blocks() -> Vec<(usize, String)> {
         if line == "[attempts]" {
             break;
         }
+        if line.starts_with('[') {
+            is_example = line.starts_with("[[event.example]]");
+        }
         let Some((lines, event_type)) = blocks.last_mut() else { continue };
-        *lines += usize::from(!line.is_empty() && !line.starts_with('#'));
+        *lines += usize::from(!line.is_empty() && !line.starts_with('#') && !is_example);
         if let Some(word) = line.strip_prefix("type ") {
             *event_type = word.trim_matches([' ', '=', '"']).to_owned();
         }

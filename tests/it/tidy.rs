@@ -63,17 +63,56 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("demo", &["chain", "config", "connect", "conninfo", "pipeline", "show", "sql"]),
-    ("cli", &["chain", "config", "demo", "pipeline", "show", "sql", "status"]),
+    ("coverage", &["catalog", "chain", "config", "connect", "translate"]),
+    (
+        "replay",
+        &[
+            "catalog",
+            "config",
+            "connect",
+            "decode",
+            "event",
+            "lsn",
+            "show",
+            "transaction",
+            "translate",
+            "tuple",
+            "wire",
+        ],
+    ),
+    ("explain", &["chain", "config", "connect", "conninfo", "show", "translate"]),
+    (
+        "tools",
+        &[
+            "catalog",
+            "chain",
+            "config",
+            "connect",
+            "coverage",
+            "event",
+            "explain",
+            "lsn",
+            "pipeline",
+            "replay",
+            "show",
+            "transaction",
+            "translate",
+        ],
+    ),
+    ("cli", &["chain", "config", "demo", "pipeline", "show", "sql", "status", "tools"]),
 ];
 
 /// Crates that only some may name: what does IO stands at the rim.
 const CRATES: &[(&str, &[&str])] = &[
-    ("tokio_postgres", &["catalog", "connect", "demo", "snapshot", "status", "write"]),
+    (
+        "tokio_postgres",
+        &["catalog", "connect", "demo", "explain", "snapshot", "status", "tools", "write"],
+    ),
     ("postgres_protocol", &["wire"]),
-    ("tokio::", &["cli", "connect", "demo", "pipeline", "wire", "write"]),
+    ("tokio::", &["cli", "connect", "demo", "pipeline", "replay", "tools", "wire", "write"]),
     ("std::net", &["conninfo", "demo", "wire"]),
-    ("std::fs", &["config", "conninfo", "demo", "spool"]),
-    ("toml::", &["catalog", "config", "translate"]),
+    ("std::fs", &["config", "conninfo", "demo", "replay", "spool", "tools"]),
+    ("toml::", &["catalog", "config", "coverage", "translate"]),
 ];
 
 fn root() -> &'static Path {

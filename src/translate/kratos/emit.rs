@@ -148,7 +148,7 @@ impl Kratos {
                 flags |= self.push_fact(fact, out);
                 out.push(',');
             }
-            emit::close_payload(out, (&audit, None), caller_from, *events, &mut flags, false);
+            emit::close_payload(out, (&audit, None), (caller_from, *events, 0), &mut flags, false);
         });
         let event_uuid = event_id(self.origin, commit, draft.at.change(), draft.event_type);
         batch.events.push(EventRow {
