@@ -1,9 +1,9 @@
 //! What is known before a change is told: what its transaction says as a whole, and the names that it needs.
 
 use super::{
-    Limits, NAMES_WINDOW_CHANGES, RowChange, Table, TranslateError, Translator,
+    Limits, NAMES_WINDOW_CHANGES, RowChange, Table, TranslateError, Translation, Translator,
     caller::Gathered,
-    commit_of, for_each_entry,
+    commit_of,
     kratos::Kratos,
     moved,
     names::{NameKey, Names},
@@ -11,6 +11,7 @@ use super::{
     row_change,
     rule::{Rule, Source},
     table::Tables,
+    unfold::for_each_entry,
     unreadable,
 };
 use crate::{
@@ -54,8 +55,25 @@ impl Known for Overlay<'_> {
 }
 
 impl Translator {
+    /// Reads what the transaction says as a whole, if that is not done yet. Gives the names that are missing for it.
+    pub(super) fn prepare(
+        &mut self,
+        transaction: &Transaction,
+        translation: &mut Translation,
+    ) -> Result<Vec<NameKey>, TranslateError> {
+        if let Some(mut gathering) = translation.gathering.take() {
+            let missing = self.gather(transaction, &mut gathering, &mut translation.gathered)?;
+            if !missing.is_empty() {
+                translation.gathering = Some(gathering);
+                return Ok(missing);
+            }
+        }
+        let contexts = &mut translation.gathered.contexts;
+        Ok(contexts.resolve(&self.contexts, &mut self.names, self.limits.names.get() / 2))
+    }
+
     /// Reads what the transaction says as a whole; stops at names that are missing.
-    pub(super) fn gather(
+    fn gather(
         &mut self,
         transaction: &Transaction,
         gathering: &mut Gathering,

@@ -28,7 +28,7 @@ pub mod unfold;
 pub mod value;
 
 use crate::{
-    decode::{Message, OldTuple, RelationMessage, TupleData, decode},
+    decode::{Message, OldTuple, RelationMessage, TupleData},
     event::{ChangeKey, Commit, Events, Origin},
     lsn::Lsn,
     spool::Cursor,
@@ -48,7 +48,7 @@ use std::{
 };
 pub use table::Table;
 use table::Tables;
-use unfold::Unfold;
+use unfold::for_each_entry;
 use uuid::Uuid;
 
 /// How many changes are looked at for names that are missing, so that one question asks for many.
@@ -198,23 +198,14 @@ impl Translator {
     /// Translates on into `batch`, until the transaction ends, the batch is full or names are missing.
     ///
     /// # Errors
-    /// As [`Translator::begin`].
+    /// The transaction cannot be read, or a relation in it does not fit the mapping.
     pub fn advance(
         &mut self,
         transaction: &Transaction,
         translation: &mut Translation,
         batch: &mut Batch,
     ) -> Result<Step, TranslateError> {
-        if let Some(mut gathering) = translation.gathering.take() {
-            let missing = self.gather(transaction, &mut gathering, &mut translation.gathered)?;
-            if !missing.is_empty() {
-                translation.gathering = Some(gathering);
-                return Ok(Step::Names(missing));
-            }
-        }
-        let contexts = &mut translation.gathered.contexts;
-        let asked = self.limits.names.get() / 2;
-        let missing = contexts.resolve(&self.contexts, &mut self.names, asked);
+        let missing = self.prepare(transaction, translation)?;
         if !missing.is_empty() {
             return Ok(Step::Names(missing));
         }
@@ -272,25 +263,6 @@ impl Translator {
                 return Ok(Step::Names(keys));
             }
         }
-    }
-
-    /// Translates a deletion at `offset` together with the insertion behind it, if the row only moved. `second` stands behind the deletion, and behind the insertion if it was taken.
-    fn moved(
-        &mut self,
-        oid: u32,
-        (offset, second): (u64, &mut Cursor),
-        place: &mut Place<'_>,
-        batch: &mut Batch,
-    ) -> Result<bool, TranslateError> {
-        let table = self.tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
-        let (mut first, behind) = (Cursor::at(offset), second.offset());
-        let both = moved::change(place.transaction, table, &mut first, second)?;
-        let Some((change, is_pair)) = both else { return Ok(true) };
-        let is_ready = self.change(change, place, batch)?;
-        if !is_pair {
-            second.rewind(behind);
-        }
-        Ok(is_ready)
     }
 
     /// Translates one row's change; `false`, and nothing done, if names are missing.
@@ -398,19 +370,6 @@ fn feed_name(source: &Source, row: &Row<'_>) -> Option<Option<String>> {
     let mut name = String::new();
     json::plain_text(source, row, &mut name)?;
     Some(Some(name_text(name.as_bytes()).into_owned()))
-}
-
-/// Each entry that the change of a row added, changed or removed, as a row of its own.
-fn for_each_entry(table: &Table, row: &Row<'_>, tell: &mut dyn FnMut(&Unfold, &str, Row<'_>)) {
-    for unfold in &table.unfolds {
-        let mut spans = RowSpans::default();
-        for change in unfold.changes(row).unwrap_or_default() {
-            let Ok((_, message)) = decode(&change.message, false) else { continue };
-            let Some((_, operation, old, new)) = row_change(message) else { continue };
-            let row = Row::new(operation, &unfold.relation, old, new, &mut spans);
-            tell(unfold, &change.key, row);
-        }
-    }
 }
 
 type RowChange<'a> = (u32, Operation, Option<OldTuple<'a>>, Option<TupleData<'a>>);

@@ -3,7 +3,8 @@
 //! The two partitions speak with the voice of their table (`publish_via_partition_root`), so the pair looks like a row that went and another that came. `[moved]` in a mapping names the columns by which the portal knows a row of such a table; a pair that agrees in them is told as the UPDATE that it was.
 
 use super::{
-    RowChange, Table, TranslateError, caller::joined_key, row_change, table::Tables, unreadable,
+    Batch, Place, RowChange, Table, TranslateError, Translator, caller::joined_key, row_change,
+    table::Tables, unreadable,
 };
 use crate::{
     spool::Cursor,
@@ -42,4 +43,25 @@ pub(super) fn change<'a>(
         }
         _ => (deleted, false),
     }))
+}
+
+impl Translator {
+    /// Translates a deletion at `offset` together with the insertion behind it, if the row only moved. `second` stands behind the deletion, and behind the insertion if it was taken.
+    pub(super) fn moved(
+        &mut self,
+        oid: u32,
+        (offset, second): (u64, &mut Cursor),
+        place: &mut Place<'_>,
+        batch: &mut Batch,
+    ) -> Result<bool, TranslateError> {
+        let table = self.tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
+        let (mut first, behind) = (Cursor::at(offset), second.offset());
+        let both = self::change(place.transaction, table, &mut first, second)?;
+        let Some((change, is_pair)) = both else { return Ok(true) };
+        let is_ready = self.change(change, place, batch)?;
+        if !is_pair {
+            second.rewind(behind);
+        }
+        Ok(is_ready)
+    }
 }

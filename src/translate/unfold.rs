@@ -2,10 +2,10 @@
 //!
 //! Some portals keep the members of a project as a JSON map on the project. What changed is the difference of two maps, so each entry that was added, changed or removed becomes a change of its own, on which the rules of `each` blocks work as they do on rows: the row's columns are there, and `members.key`, `members.role` are the entry's.
 
-use super::rule::Rule;
+use super::{Table, row_change, rule::Rule};
 use crate::{
-    decode::ReplicaIdentity,
-    tuple::{Operation, Relation, RelationColumn, Row, Value},
+    decode::{ReplicaIdentity, decode},
+    tuple::{Operation, Relation, RelationColumn, Row, RowSpans, Value},
 };
 use std::collections::HashMap;
 
@@ -176,6 +176,23 @@ impl Unfold {
                 Some(text) => push_text(message, text.as_bytes()),
                 None => message.push(b'n'),
             }
+        }
+    }
+}
+
+/// Each entry that the change of a row added, changed or removed, as a row of its own.
+pub(super) fn for_each_entry(
+    table: &Table,
+    row: &Row<'_>,
+    tell: &mut dyn FnMut(&Unfold, &str, Row<'_>),
+) {
+    for unfold in &table.unfolds {
+        let mut spans = RowSpans::default();
+        for change in unfold.changes(row).unwrap_or_default() {
+            let Ok((_, message)) = decode(&change.message, false) else { continue };
+            let Some((_, operation, old, new)) = row_change(message) else { continue };
+            let row = Row::new(operation, &unfold.relation, old, new, &mut spans);
+            tell(unfold, &change.key, row);
         }
     }
 }

@@ -1,1 +1,0 @@
-ALTER PUBLICATION portal_audit ADD TABLE portal.realizations;
