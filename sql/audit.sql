@@ -95,11 +95,81 @@ CREATE TABLE IF NOT EXISTS portal_audit.unmapped (
   changes    BIGINT NOT NULL,
   PRIMARY KEY (source, relation, operation)
 );
-COMMENT ON TABLE  portal_audit.unmapped IS 'Published changes that no rule of the mapping took';
+COMMENT ON TABLE  portal_audit.unmapped IS 'Published changes that no rule of the mapping took, and attempts that cannot be told';
 COMMENT ON COLUMN portal_audit.unmapped.source IS 'Name of the source in the settings';
 COMMENT ON COLUMN portal_audit.unmapped.relation IS 'Table in the source';
-COMMENT ON COLUMN portal_audit.unmapped.operation IS 'insert, update or delete';
+COMMENT ON COLUMN portal_audit.unmapped.operation IS 'insert, update or delete; attempt undecided (the source no longer knows how it ended), attempt unreadable or attempt refused (too many wait)';
 COMMENT ON COLUMN portal_audit.unmapped.changes IS 'How many since the source was first followed';
+
+-- What the attempt trigger (`portal-audit sql attempt`) said of transactions whose end is not known yet: one row per transaction. It is stored
+-- with the progress that passes it, and its row's deletion is what makes an event of it exactly once. It goes with its progress, for a
+-- transaction id says nothing about another cluster.
+CREATE TABLE IF NOT EXISTS portal_audit.attempts (
+  source     TEXT NOT NULL REFERENCES portal_audit.progress ON DELETE CASCADE,
+  xid        BIGINT NOT NULL,
+  lsn        PG_LSN NOT NULL,
+  at         TIMESTAMPTZ NOT NULL,
+  relation   TEXT NOT NULL,
+  operation  TEXT NOT NULL,
+  caller     TEXT NOT NULL,
+  flags      TEXT NOT NULL,
+  nested     BOOLEAN NOT NULL,
+  statements JSONB NOT NULL,
+  left_out   BIGINT NOT NULL DEFAULT 0,
+  PRIMARY KEY (source, xid)
+);
+COMMENT ON TABLE  portal_audit.attempts IS 'Transactions with an attempt trigger''s messages whose end is not known yet';
+COMMENT ON COLUMN portal_audit.attempts.source IS 'Name of the source in the settings';
+COMMENT ON COLUMN portal_audit.attempts.xid IS 'Transaction, with its epoch: as pg_current_xact_id() gives it';
+COMMENT ON COLUMN portal_audit.attempts.lsn IS 'Where its last message stands in the log';
+COMMENT ON COLUMN portal_audit.attempts.at IS 'When its last statement began, by the source''s clock';
+COMMENT ON COLUMN portal_audit.attempts.relation IS 'Table of its last statement that is not nested';
+COMMENT ON COLUMN portal_audit.attempts.operation IS 'insert, update, delete or truncate: its last statement';
+COMMENT ON COLUMN portal_audit.attempts.caller IS 'Who it says it is; empty if it does not say';
+COMMENT ON COLUMN portal_audit.attempts.flags IS 'What was done to the caller so that it can stand here: escaped, redacted, truncated';
+COMMENT ON COLUMN portal_audit.attempts.nested IS 'Whether a foreign key or a trigger did it: then the next statement takes its place';
+COMMENT ON COLUMN portal_audit.attempts.statements IS 'Table and operation of each statement, in their order';
+COMMENT ON COLUMN portal_audit.attempts.left_out IS 'Statements beyond the limit of that list';
+
+-- Stores attempts, given in the order of the log. One that comes a second time changes nothing, because its position is known by then.
+-- Gives how many belong to transactions that there was no room for.
+CREATE OR REPLACE FUNCTION portal_audit.keep_attempts(
+  p_source TEXT, p_xids BIGINT[], p_lsns PG_LSN[], p_ats TIMESTAMPTZ[], p_relations TEXT[], p_operations TEXT[],
+  p_callers TEXT[], p_flags TEXT[], p_nested BOOLEAN[], p_rows_max BIGINT, p_statements_max INT
+) RETURNS BIGINT LANGUAGE plpgsql AS $$
+DECLARE
+  room    BIGINT := p_rows_max - (SELECT count(*) FROM portal_audit.attempts WHERE source = p_source);
+  refused BIGINT := 0;
+  a       RECORD;
+BEGIN
+  FOR a IN SELECT * FROM unnest(p_xids, p_lsns, p_ats, p_relations, p_operations, p_callers, p_flags, p_nested)
+                      AS u (xid, lsn, at, relation, operation, caller, flags, nested) LOOP
+    UPDATE portal_audit.attempts k
+       SET lsn = a.lsn,
+           (at, relation, operation, caller, flags, nested) = (
+             SELECT t.at, t.relation, t.operation, t.caller, t.flags, t.nested
+               FROM (VALUES (1, a.at, a.relation, a.operation, a.caller, a.flags, a.nested),
+                            (2, k.at, k.relation, k.operation, k.caller, k.flags, k.nested))
+                      AS t (place, at, relation, operation, caller, flags, nested)
+              ORDER BY t.nested, t.place LIMIT 1),
+           statements = CASE WHEN jsonb_array_length(k.statements) < p_statements_max
+                             THEN k.statements || jsonb_build_array(jsonb_build_object('table', a.relation, 'operation', a.operation))
+                             ELSE k.statements END,
+           left_out = k.left_out + (jsonb_array_length(k.statements) >= p_statements_max)::INT
+     WHERE source = p_source AND xid = a.xid AND k.lsn < a.lsn;
+    CONTINUE WHEN FOUND OR EXISTS (SELECT FROM portal_audit.attempts WHERE source = p_source AND xid = a.xid);
+    IF room <= 0 THEN
+      refused := refused + 1;
+      CONTINUE;
+    END IF;
+    INSERT INTO portal_audit.attempts (source, xid, lsn, at, relation, operation, caller, flags, nested, statements)
+    VALUES (p_source, a.xid, a.lsn, a.at, a.relation, a.operation, a.caller, a.flags, a.nested,
+            jsonb_build_array(jsonb_build_object('table', a.relation, 'operation', a.operation)));
+    room := room - 1;
+  END LOOP;
+  RETURN refused;
+END $$;
+COMMENT ON FUNCTION portal_audit.keep_attempts IS 'Stores what the attempt trigger said of transactions whose end is not known yet';
 
 -- Moves progress, and only from where the caller believes it to be: a second sidecar on the same source, or one that was cut off and came
 -- back, cannot write anything twice, because its whole transaction fails here.
@@ -112,7 +182,8 @@ BEGIN
      SET end_lsn = p_to,
          state = 'streaming',
          last_commit = COALESCE(p_commit, last_commit),
-         complete_to = GREATEST(p_complete, complete_to),
+         -- An attempt that waits may become an event of its time, so the record is not complete beyond it; but it never moves back.
+         complete_to = GREATEST(complete_to, LEAST(p_complete, (SELECT min(at) FROM portal_audit.attempts WHERE source = p_source))),
          transactions = transactions + p_transactions,
          changes = changes + p_changes,
          events = events + p_events,
@@ -147,12 +218,12 @@ BEGIN
     -- The two columns are what `status` counts gaps by; no event can be read with them.
     GRANT INSERT, SELECT (event_type, subject) ON public.events TO portal_audit_writer;
     GRANT SELECT, INSERT, UPDATE ON portal_audit.progress, portal_audit.names, portal_audit.event_types,
-      portal_audit.unmapped TO portal_audit_writer;
-    GRANT DELETE ON portal_audit.names TO portal_audit_writer;
+      portal_audit.unmapped, portal_audit.attempts TO portal_audit_writer;
+    GRANT DELETE ON portal_audit.names, portal_audit.attempts TO portal_audit_writer;
   END IF;
   IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_reader') THEN
     GRANT USAGE ON SCHEMA portal_audit TO portal_audit_reader;
-    GRANT SELECT ON public.events, portal_audit.progress, portal_audit.event_types, portal_audit.unmapped
-      TO portal_audit_reader;
+    GRANT SELECT ON public.events, portal_audit.progress, portal_audit.event_types, portal_audit.unmapped,
+      portal_audit.attempts TO portal_audit_reader;
   END IF;
 END $$;

@@ -1,8 +1,21 @@
--- Takes portal-audit off the source database {{database}}: the publication, the role and the slot. Stop the sidecar first.
+-- Takes portal-audit off the source database {{database}}: the publication, the role, the slot, and the optional triggers. Stop the sidecar first.
 -- The changes since its last confirmation are lost to the audit, so this fails, and changes nothing, while the slot is read.
 -- Replica identities stay as they are: ALTER TABLE … REPLICA IDENTITY DEFAULT where nobody else needs them.
 
 BEGIN;
+-- A trigger is taken off under a lock that stops reads of its table for a moment: rather try again than wait for it.
+SET LOCAL lock_timeout = '5s';
+-- The context and attempt triggers go with their functions. Each is named, because this may be the audit database too, whose schema has the same name.
+DROP ROUTINE IF EXISTS portal_audit.ctx(), portal_audit.attach(REGCLASS), portal_audit.detach(REGCLASS),
+  portal_audit.attempt(), portal_audit.attach_attempt(REGCLASS), portal_audit.detach_attempt(REGCLASS) CASCADE;
+DO $portal_audit$
+BEGIN
+  IF to_regnamespace('portal_audit') IS NOT NULL THEN
+    DROP SCHEMA portal_audit;
+  END IF;
+EXCEPTION WHEN dependent_objects_still_exist THEN
+  RAISE NOTICE 'schema portal_audit stays: it holds more than the triggers';
+END $portal_audit$;
 DROP PUBLICATION IF EXISTS {{publication_name}};
 DO $portal_audit$
 DECLARE

@@ -12,11 +12,14 @@ use crate::{
 };
 use tokio_postgres::types::PgLsn;
 
-/// Why a source cannot be followed as it is.
+mod transactions;
+pub use transactions::{Outcome, is_server, log_end, outcomes};
+
+/// Why a source cannot be followed as it is. A server's report is not a source of the error: its DETAIL is not for the log.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
-    #[error("cannot read the catalog: {}", connect::describe(source))]
-    Query { source: tokio_postgres::Error },
+    #[error("cannot read the catalog: {}", connect::describe(report))]
+    Query { report: tokio_postgres::Error },
     #[error(
         "publication \"{publication}\" does not exist in database \"{database}\". Run what `portal-audit sql source` prints there."
     )]
@@ -34,7 +37,7 @@ impl CatalogError {
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
-            Self::Query { source } => connect::sqlstate_of(source),
+            Self::Query { report } => connect::sqlstate_of(report),
             _ => None,
         }
     }
@@ -102,7 +105,7 @@ impl Catalog {
         const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_database()::text, (SELECT oid FROM pg_database WHERE datname = current_database()), current_setting('server_encoding'), pg_is_in_recovery()";
         const PUBLICATION: &str = "SELECT concat_ws(', ', CASE WHEN NOT pubinsert THEN 'insert' END, CASE WHEN NOT pubupdate THEN 'update' END, CASE WHEN NOT pubdelete THEN 'delete' END, CASE WHEN NOT pubtruncate THEN 'truncate' END) FROM pg_publication WHERE pubname = $1";
         const ALL_TABLES: &str = "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%' LIMIT 10000";
-        let failed = |source| CatalogError::Query { source };
+        let failed = |report| CatalogError::Query { report };
         let server = session.client.query_one(SERVER, &[]).await.map_err(failed)?;
         let version_num = u32::try_from(server.get::<_, i32>(0)).unwrap_or(0);
         let database: String = server.get(1);
@@ -141,6 +144,12 @@ impl Catalog {
         for named in mapping.tables() {
             errors.extend(self.faults(mapping, named));
         }
+        // Nothing is read of these, so that they need not be published.
+        let attempts = mapping.attempts.keys().map(toml::Spanned::get_ref);
+        let read = mapping.tables();
+        let unknown = attempts
+            .filter(|table| !self.all_tables.contains(table) && !read.contains(&table.as_str()));
+        errors.extend(unknown.map(|table| self.no_table(mapping, table)));
         errors.sort_by_key(|error| (error.line, error.column));
         if errors.is_empty() { Ok(()) } else { Err(CatalogError::Mapping(MappingErrors(errors))) }
     }
@@ -277,7 +286,7 @@ impl SourceTable {
 }
 
 fn place_of(mapping: &Mapping, table: &str) -> std::ops::Range<usize> {
-    let mut all = mapping.table_names();
+    let mut all = mapping.table_names().chain(mapping.attempts.keys());
     all.find(|name| name.get_ref() == table).map_or(0..0, toml::Spanned::span)
 }
 
@@ -319,7 +328,7 @@ async fn load_tables(
     );
     let tables = mapping.tables();
     let rows = session.client.query(&query, &[&publication, &tables]).await;
-    let rows = rows.map_err(|source| CatalogError::Query { source })?;
+    let rows = rows.map_err(|report| CatalogError::Query { report })?;
     let mut tables: Vec<SourceTable> = Vec::new();
     for row in rows {
         let oid: u32 = row.get(0);
@@ -356,7 +365,7 @@ pub async fn load_slot(
         "SELECT plugin::text, database::text, temporary, two_phase, active_pid, confirmed_flush_lsn, restart_lsn, wal_status, {reason}::text FROM pg_replication_slots WHERE slot_name = $1"
     );
     let row = session.client.query_opt(&query, &[&slot]).await;
-    let row = row.map_err(|source| CatalogError::Query { source })?;
+    let row = row.map_err(|report| CatalogError::Query { report })?;
     let lsn = |lsn: Option<PgLsn>| lsn.map(|lsn| Lsn(lsn.into()));
     Ok(row.map(|row| Slot {
         plugin: row.get(0),

@@ -72,6 +72,8 @@ pub enum SqlVerb {
     Undo(SourceArguments),
     /// For the source database, if its owner consents: the trigger that tells who the caller is
     Context,
+    /// For the source database, if its owner consents: the trigger that tells what was tried and rolled back
+    Attempt,
     /// For the audit database: the table events and the schema portal_audit
     Audit,
 }
@@ -159,6 +161,10 @@ fn print_sql(what: SqlVerb) -> ExitCode {
         }
         SqlVerb::Context => {
             print(sql::context());
+            return ExitCode::SUCCESS;
+        }
+        SqlVerb::Attempt => {
+            print(sql::attempt());
             return ExitCode::SUCCESS;
         }
         SqlVerb::Source(arguments) => (arguments, sql::source),

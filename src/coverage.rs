@@ -359,7 +359,7 @@ impl Judgement {
 
 /// The tables whose failed attempts a mapping wants told.
 fn attempt_tables(mapping: &Mapping) -> Vec<&str> {
-    mapping.tables()
+    mapping.attempts.keys().map(|table| table.get_ref().as_str()).collect()
 }
 
 /// A fault's message as the beginning of a sentence.

@@ -19,6 +19,8 @@
 //! | 5 write | [`mod@write`] | a batch and where it ends | rows of `events`, durable |
 //! | confirm | [`pipeline`] | the written position | a status update |
 //!
+//! What the optional attempt trigger says stands outside transactions; [`pipeline`] asks the source how those transactions ended, and [`translate::attempt`] makes events of the ones that were rolled back.
+//!
 //! Before the first frame [`catalog`] reads what the source is, [`continuity`] decides whether it joins what is written, and [`snapshot`] reads what is older than the slot. [`pipeline`] alone knows all the stages. [`demo`] runs the whole on a throwaway server, which the tests use too.
 //!
 //! Beside the flow stand what people ask: [`tools`] has the verbs around mappings, [`coverage`] judges what was asked for by the live configuration, [`explain`] tells where one event comes from, and [`replay`] runs a recorded stream through two mappings. They read, and nothing of the flow uses them.

@@ -14,6 +14,7 @@
 //! # Group commit
 //! The write task takes one batch at a time. While it commits, the read task gathers the next: one transaction when the source is idle, thousands when we are behind.
 
+mod attempts;
 mod confirm;
 mod read;
 mod start;
@@ -27,13 +28,13 @@ use crate::{
     lsn::Lsn,
     snapshot::SnapshotError,
     transaction::TransactionError,
-    translate::{Batch, TranslateError, names::NameKey},
+    translate::{Batch, TranslateError, attempt::Teller, names::NameKey},
     wire::WireError,
-    write::{End, WriteError, Writer},
+    write::{End, Ends, WriteError, Writer},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch},
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -87,8 +88,8 @@ impl Fault {
             Self::Source(error) | Self::Audit(error) => {
                 is_definite_code(error.sqlstate()) || matches!(error, ConnectError::ConnInfo { .. })
             }
-            Self::Catalog(CatalogError::Query { source }) => {
-                is_definite_code(crate::connect::sqlstate_of(source))
+            Self::Catalog(CatalogError::Query { report }) => {
+                is_definite_code(crate::connect::sqlstate_of(report))
             }
             Self::Snapshot(error) => {
                 is_definite_code(error.sqlstate())
@@ -118,6 +119,10 @@ enum Work {
     Write { batch: Batch, end: Option<End>, idle: OwnedSemaphorePermit },
     /// Names, as of everything that was sent before.
     LookUp { keys: Vec<NameKey>, answer: oneshot::Sender<Vec<Option<String>>> },
+    /// The transactions whose attempts wait for their end.
+    WaitingAttempts { answer: oneshot::Sender<Vec<i64>> },
+    /// How some of them ended.
+    EndAttempts { ends: Ends },
 }
 
 /// A source that ended for good, and why.
@@ -185,18 +190,28 @@ async fn session(
     source: &Source,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Fault> {
-    let start::Started { frames, status, translator, writer } =
+    let start::Started { frames, status, translator, writer, teller, system } =
         start::start(settings, source).await?;
     let end_lsn = writer.end_lsn();
     tracing::info!(source = source.name, slot = source.slot, end_lsn = %end_lsn, "streaming");
     // The read task holds at most one message to the write task: the permit is what it waits for.
     let (work, work_taken) = mpsc::channel(1);
     let (written, written_seen) = watch::channel(end_lsn);
-    let replies = Arc::new(tokio::sync::Notify::new());
+    let replies = Arc::new(Notify::new());
+    let stored = Arc::new(Notify::new());
     let mut tasks = JoinSet::new();
+    let resolver = attempts::Resolver::new(
+        settings,
+        source,
+        &system,
+        work.downgrade(),
+        Arc::clone(&stored),
+        written_seen.clone(),
+    );
+    tasks.spawn(resolver.run());
     let reader = read::Reader::new(settings, translator, work, Arc::clone(&replies), end_lsn);
     tasks.spawn(reader.run(frames, stop));
-    tasks.spawn(write(writer, work_taken, written));
+    tasks.spawn(write(writer, teller, stored, work_taken, written));
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);
     tasks.spawn(confirm::confirm(status, written_seen, replies, confirm_interval));
     // The read task ends first, then the write task has written what it was given, then the last of it is confirmed. The first fault ends them all.
@@ -212,6 +227,8 @@ async fn session(
 /// The write task: one batch after the other, and after each commit the new position.
 async fn write(
     mut writer: Writer,
+    teller: Teller,
+    stored: Arc<Notify>,
     mut work: mpsc::Receiver<Work>,
     written: watch::Sender<Lsn>,
 ) -> Result<(), Fault> {
@@ -221,11 +238,21 @@ async fn write(
                 writer.write(&batch, end).await.map_err(Fault::Write)?;
                 drop(idle);
                 written.send_replace(writer.end_lsn());
+                if !batch.attempts.is_empty() {
+                    stored.notify_one();
+                }
             }
             Work::LookUp { keys, answer } => {
                 let names = writer.look_up(&keys).await.map_err(Fault::Write)?;
                 // The read task may have been stopped meanwhile.
                 drop(answer.send(names));
+            }
+            Work::WaitingAttempts { answer } => {
+                let waiting = writer.waiting_attempts().await.map_err(Fault::Write)?;
+                drop(answer.send(waiting));
+            }
+            Work::EndAttempts { ends } => {
+                writer.end_attempts(&ends, &teller).await.map_err(Fault::Write)?;
             }
         }
     }

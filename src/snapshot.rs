@@ -20,11 +20,11 @@ use futures_util::TryStreamExt as _;
 use std::{error::Error, pin::pin};
 use tokio_postgres::types::{FromSql, ToSql, Type};
 
-/// Why the snapshot was not taken.
+/// Why the snapshot was not taken. A server's report is not a source: see [`WriteError`].
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    #[error("cannot {action} in the source: {}", connect::describe(source))]
-    Source { action: String, source: tokio_postgres::Error },
+    #[error("cannot {action} in the source: {}", connect::describe(report))]
+    Source { action: String, report: tokio_postgres::Error },
     #[error("the mapping does not fit the database")]
     Mapping(#[source] MappingErrors),
     #[error("a row of {table} cannot be read")]
@@ -42,7 +42,7 @@ impl SnapshotError {
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
-            Self::Source { source, .. } => connect::sqlstate_of(source),
+            Self::Source { report, .. } => connect::sqlstate_of(report),
             Self::Write(error) => error.sqlstate(),
             Self::Mapping(_) | Self::Row { .. } => None,
         }
@@ -112,7 +112,7 @@ impl Snapshot<'_> {
 
     async fn execute(&self, action: &str, sql: &str) -> Result<(), SnapshotError> {
         let result = self.session.client.batch_execute(sql).await;
-        result.map_err(|source| SnapshotError::Source { action: action.to_owned(), source })
+        result.map_err(|report| SnapshotError::Source { action: action.to_owned(), report })
     }
 
     /// `row_security = off` makes a policy an error: it would hide rows without a word.
@@ -155,7 +155,7 @@ impl Snapshot<'_> {
         let (columns, schema) = (columns.join(", "), quote(&relation.namespace));
         let query = format!("SELECT {columns} FROM {schema}.{}", quote(&relation.name));
         let failed =
-            |source| SnapshotError::Source { action: format!("read table {name}"), source };
+            |report| SnapshotError::Source { action: format!("read table {name}"), report };
         let parameters: [&(dyn ToSql + Sync); 0] = [];
         let rows = self.session.client.query_raw(&query, parameters).await.map_err(failed)?;
         let mut rows = pin!(rows);

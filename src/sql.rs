@@ -9,6 +9,7 @@ use crate::{
 const SOURCE_SQL: &str = include_str!("../sql/source.sql");
 const UNDO_SQL: &str = include_str!("../sql/undo.sql");
 const CONTEXT_SQL: &str = include_str!("../sql/context.sql");
+const ATTEMPT_SQL: &str = include_str!("../sql/attempt.sql");
 
 /// For the source: role, publication, replica identities.
 #[must_use]
@@ -53,6 +54,12 @@ pub fn audit() -> &'static str {
 #[must_use]
 pub fn context() -> &'static str {
     CONTEXT_SQL
+}
+
+/// For the source, if its owner consents: the trigger that tells what was tried and rolled back.
+#[must_use]
+pub fn attempt() -> &'static str {
+    ATTEMPT_SQL
 }
 
 /// A text as an SQL literal, with backslashes as they are.

@@ -11,6 +11,12 @@ const POSTGRES_EPOCH_UNIX_MICROS: i64 = 946_684_800_000_000;
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
+    /// From microseconds since 1970-01-01, saturating at the ends of the range.
+    #[must_use]
+    pub fn from_unix_micros(micros: i64) -> Self {
+        Self(micros.saturating_sub(POSTGRES_EPOCH_UNIX_MICROS))
+    }
+
     /// Microseconds since 1970-01-01, saturating at the ends of the range.
     #[must_use]
     pub fn unix_micros(self) -> i64 {

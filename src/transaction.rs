@@ -15,6 +15,11 @@ use std::{collections::HashMap, io, path::PathBuf};
 /// A recycled spool keeps at most this much memory.
 const KEEP_BYTES: usize = 1024 * 1024;
 
+/// Prefix of the attempt trigger's messages, `sql/attempt.sql`, which come outside transactions.
+const ATTEMPT_PREFIX: &[u8] = b"portal_audit.attempt";
+/// A message of the attempt trigger has at most this many bytes. Of a larger one nothing is kept, so that it cannot be read.
+const ATTEMPT_BYTES_MAX: usize = 4096;
+
 /// Why messages do not make a transaction.
 #[derive(Debug, thiserror::Error)]
 pub enum TransactionError {
@@ -100,6 +105,13 @@ impl Transaction {
     }
 }
 
+/// A message of the attempt trigger: what was tried, whatever becomes of its transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptMessage {
+    pub lsn: Lsn,
+    pub content: Vec<u8>,
+}
+
 /// A transaction whose commit has not arrived.
 #[derive(Debug, Default)]
 struct Open {
@@ -129,6 +141,7 @@ pub struct Assembler {
     memory_limit: usize,
     spool_folder: PathBuf,
     spare: Spool,
+    attempt: Option<AttemptMessage>,
 }
 
 impl Assembler {
@@ -143,6 +156,7 @@ impl Assembler {
             memory_limit,
             spool_folder,
             spare: Spool::default(),
+            attempt: None,
         }
     }
 
@@ -169,12 +183,26 @@ impl Assembler {
                 Ok(None)
             }
             Place::Between if payload.first() == Some(&b'M') => {
-                // A logical message outside transactions: it belongs to no change.
-                decode(payload, false).map_err(TransactionError::Decode)?;
+                self.outside(payload)?;
                 Ok(None)
             }
             _ => self.border(payload),
         }
+    }
+
+    /// The message of the attempt trigger that was pushed last, once.
+    pub fn take_attempt(&mut self) -> Option<AttemptMessage> {
+        self.attempt.take()
+    }
+
+    /// A logical message outside transactions: it belongs to no change, and all but the attempt trigger's are none of our business.
+    fn outside(&mut self, payload: &[u8]) -> Result<(), TransactionError> {
+        let (_, message) = decode(payload, false).map_err(TransactionError::Decode)?;
+        if let Message::LogicalMessage { prefix: ATTEMPT_PREFIX, lsn, content, .. } = message {
+            let content = if content.len() > ATTEMPT_BYTES_MAX { &[] } else { content };
+            self.attempt = Some(AttemptMessage { lsn, content: content.to_vec() });
+        }
+        Ok(())
     }
 
     /// The messages that open and close transactions and stream segments.

@@ -10,7 +10,7 @@ use crate::{
     event::{Event, Events},
     lsn::Lsn,
     timestamp::Timestamp,
-    translate::{Batch, mapping::Mapping, names::NameKey},
+    translate::{Batch, attempt, mapping::Mapping, names::NameKey},
     tuple::Operation,
 };
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -33,11 +33,11 @@ const COPY_CHUNK_BYTES: usize = 128 * 1024;
 /// SQLSTATE of `portal_audit.advance` when progress is not where we left it.
 const PROGRESS_MOVED: &str = "PA001";
 
-/// Why a batch was not written.
+/// Why a batch was not written. The server's report is not a source, because printing that prints DETAIL too, and DETAIL quotes the row.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    #[error("the audit database refused to {action}: {}", connect::describe(source))]
-    Database { action: &'static str, source: tokio_postgres::Error },
+    #[error("the audit database refused to {action}: {}", connect::describe(report))]
+    Database { action: &'static str, report: tokio_postgres::Error },
     #[error("the audit database did not answer within {seconds} s")]
     Silent { seconds: u64 },
     #[error("another sidecar has written source {source_name:?} meanwhile")]
@@ -51,7 +51,7 @@ impl WriteError {
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
-            Self::Database { source, .. } => connect::sqlstate_of(source),
+            Self::Database { report, .. } => connect::sqlstate_of(report),
             Self::Silent { .. } | Self::Moved { .. } | Self::TooLarge => None,
         }
     }
@@ -117,7 +117,7 @@ async fn answered<T>(
 ) -> Result<T, WriteError> {
     match tokio::time::timeout(timeout, pin!(query)).await {
         Err(_elapsed) => Err(WriteError::Silent { seconds: timeout.as_secs() }),
-        Ok(Err(source)) => Err(WriteError::Database { action, source }),
+        Ok(Err(report)) => Err(WriteError::Database { action, report }),
         Ok(Ok(value)) => Ok(value),
     }
 }
@@ -127,7 +127,7 @@ async fn answered<T>(
 /// # Errors
 /// The role may not create it; then `portal-audit sql audit` is for ops to run.
 pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteError> {
-    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL";
+    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL";
     let row =
         answered(timeout, "look for its schema", session.client.query_one(PROBE, &[])).await?;
     if row.get::<_, bool>(0) {
@@ -204,6 +204,13 @@ pub async fn store_event_types(
         let query = session.client.execute(&statement, &parameters);
         answered(timeout, "store event types", query).await?;
     }
+    for found in attempt::event_types(mapping) {
+        let (retention, visible_to) = (found.retention.name(), found.visible_to);
+        let parameters: [&(dyn ToSql + Sync); 4] =
+            [&found.name, &found.describe, &retention, &visible_to];
+        let query = session.client.execute(&statement, &parameters);
+        answered(timeout, "store event types", query).await?;
+    }
     Ok(())
 }
 
@@ -260,7 +267,10 @@ impl Writer {
         self.pending.transactions += batch.transactions;
         self.pending.changes += batch.changes;
         self.pending.events += batch.events.len() as u64;
-        let plain = batch.names.is_empty() && batch.unmapped.is_empty() && !self.is_open;
+        let plain = batch.names.is_empty()
+            && batch.unmapped.is_empty()
+            && batch.attempts.is_empty()
+            && !self.is_open;
         match end {
             Some(end) if plain && batch.events.len() <= STATEMENT_EVENTS_MAX => {
                 self.write_statement(&batch.events, end).await?;
@@ -313,6 +323,7 @@ impl Writer {
         }
         self.write_names(batch).await?;
         self.write_unmapped(batch).await?;
+        self.write_attempts(batch).await?;
         if let Some(end) = end {
             let moved = Moved::new(self, end);
             let parameters = moved.parameters();
@@ -400,5 +411,7 @@ impl Writer {
     }
 }
 
+mod attempts;
 mod parameters;
+pub use attempts::Ends;
 use parameters::{Arrays, Moved, put_event};

@@ -5,6 +5,9 @@
 -- another's sake: a row that somebody holds or has taken away is passed over, and a call that finds nothing to do returns the
 -- action's name with ' (nothing)'.
 --
+-- Two files: this one has people, organizations, projects and experiments; activity_testbed.sql, run after it, what they do with
+-- the testbed.
+--
 -- Names of people, labs and projects are made of random words; all are invented.
 CREATE SCHEMA activity;
 COMMENT ON SCHEMA activity IS 'Generator of portal traffic for the demo and the tests. Never published.';
@@ -210,7 +213,8 @@ BEGIN
     -- A cascade takes rows of several tables in an order that it chooses, and so could meet another call head-on. Whoever
     -- deletes a parent therefore acts alone; all others share this lock. Two calls in one transaction would have to turn the
     -- shared lock into the other, and could block each other there.
-    IF action IN ('user_decline', 'user_delete', 'org_decline', 'org_delete', 'project_decline', 'project_delete') THEN
+    IF action IN ('user_decline', 'user_delete', 'org_decline', 'org_delete', 'project_decline', 'project_delete',
+                  'experiment_delete', 'experiment_give_up', 'facility_delete') THEN
         PERFORM pg_advisory_xact_lock(hashtext('activity.act'));
     ELSE
         PERFORM pg_advisory_xact_lock_shared(hashtext('activity.act'));
@@ -478,10 +482,11 @@ BEGIN
         DELETE FROM portal.projects WHERE name = it;
         done := FOUND;
     WHEN 'project_delete' THEN
-        -- Members and experiments go with it; a membership in an organization has no foreign key and goes by hand.
+        -- Members and experiments go with it; a membership in an organization and the XDCs have no foreign key and go by hand.
         it := activity.pick_project(seed, 'Frozen', 'Active');
         PERFORM activity.act_as_maintainer_of_project(seed, it);
         DELETE FROM portal.organization_members WHERE kind = 'ProjectMember' AND id = it;
+        DELETE FROM portal.xdcs WHERE project = it;
         DELETE FROM portal.projects WHERE name = it;
         done := FOUND;
 
@@ -590,6 +595,12 @@ BEGIN
         PERFORM activity.act_as(seed, it);
         UPDATE portal.users SET name = name, email = email, state = state, ver = ver + activity.dice(seed, 'count', 2) WHERE username = it;
         done := FOUND;
+    ELSE
+        IF action ~ '^(model|reali[sz]|relinquish|resources|materiali|dematerialize)' THEN
+            done := activity.act_on_experiment(seed, action);
+        ELSE
+            done := activity.act_on_things(seed, action);
+        END IF;
     END CASE;
 
     RETURN action || CASE WHEN done THEN '' ELSE ' (nothing)' END;

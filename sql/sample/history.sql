@@ -166,5 +166,51 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS m;
 
+-- Three facilities with their machines, each looked after by the two operators; a few machines are out of service.
+INSERT INTO portal.facilities (name, address, description, access_mode, certificate, cacertificate, properties, model, ver)
+SELECT f.name, f.name || '.example', f.description, 'Public', 'certificate of ' || f.name, 'authority of ' || f.name,
+       jsonb_build_object('xir_version', '0.3'), decode(md5(f.name), 'hex'), 3
+FROM (VALUES ('quillmark', 'Machines of general use'), ('norrin', 'Embedded systems and controllers'), ('tessaly', 'Households and their devices'))
+     AS f (name, description);
+INSERT INTO portal.facility_members (facility, username, role)
+SELECT f.name, o.username, o.role
+FROM portal.facilities AS f CROSS JOIN (VALUES ('opsduty', 'Creator'), ('opsnight', 'Maintainer')) AS o (username, role);
+INSERT INTO portal.facility_resources (facility, resource, alloc, roles, active)
+SELECT f.name, left(f.name, 1) || n, ARRAY['Physical', 'Virtual'], ARRAY['TbNode'], pg_temp.hash('active' || f.name || n, 12) > 0
+FROM portal.facilities AS f CROSS JOIN generate_series(1, 20) AS n;
+INSERT INTO portal.pools (name, description, creator, priority, projects, organizations)
+VALUES ('courses', 'Machines for courses', 'opsduty', 10, ARRAY['netsec101lab', 'raftlab'], ARRAY['netsec101', 'distsys520']);
+
+-- Every other experiment has a compiled model, every fifth of those is realized, and half of these are materialized.
+INSERT INTO portal.experiment_models (project, experiment, revision, branch, model_file, in_progress, compiled, compile_time)
+SELECT project, name, left(md5('revision' || name), 7), 'main',
+       format(E'from mergexp import *\nnet = Network(%L)\nexperiment(net)\n', name), FALSE, TRUE, created
+FROM portal.experiments WHERE pg_temp.hash('model' || name, 2) = 0;
+INSERT INTO portal.realizations (pid, eid, id, revision, creator, created, expires, complete, code, links)
+SELECT m.project, m.experiment, 'demo', m.revision, e.creator, now() - INTERVAL '1 day', now() + INTERVAL '6 days', TRUE, 'Ok',
+       '{"lan0": {"link": "lan0", "segments": []}}'
+FROM portal.experiment_models AS m JOIN portal.experiments AS e ON (e.project, e.name) = (m.project, m.experiment)
+WHERE pg_temp.hash('realized' || m.experiment, 5) = 0;
+INSERT INTO portal.allocations (pid, eid, rid, fid, resource, node, virt)
+SELECT r.pid, r.eid, r.id, 'quillmark', 'q' || 1 + pg_temp.hash(r.eid || n, 20), 'n' || n, n > 1
+FROM portal.realizations AS r CROSS JOIN generate_series(1, 3) AS n;
+INSERT INTO portal.materializations (pid, eid, rid, metal, links, highest_status)
+SELECT r.pid, r.eid, r.id, jsonb_build_array(jsonb_build_object('facility', a.fid, 'resource', a.resource)), '[{"link": "lan0"}]', 'Success'
+FROM portal.realizations AS r JOIN portal.allocations AS a ON (a.pid, a.eid, a.rid) = (r.pid, r.eid, r.id) AND NOT a.virt
+WHERE pg_temp.hash('materialized' || r.eid, 2) = 0;
+
+-- Keys, tokens, and machines to work from.
+INSERT INTO portal.public_keys (username, fingerprint, key)
+SELECT username, 'SHA256:' || left(md5(username), 12), 'ssh-ed25519 ' || md5('key' || username)
+FROM portal.users WHERE state = 'Active' AND pg_temp.hash('key' || username, 2) = 0;
+INSERT INTO portal.api_tokens (id, username, description, token_hash, created, expires)
+SELECT md5('token' || username)::uuid, username, 'nightly job', md5('hash' || username), created, now() + INTERVAL '60 days'
+FROM portal.users WHERE state = 'Active' AND pg_temp.hash('token' || username, 4) = 0;
+INSERT INTO portal.xdcs (project, name, creator, image, materialization)
+SELECT r.pid, 'desk' || pg_temp.hash(r.eid, 1000), r.creator, 'xdc-base',
+       CASE WHEN EXISTS (SELECT FROM portal.materializations AS m WHERE (m.pid, m.eid, m.rid) = (r.pid, r.eid, r.id))
+            THEN format('%s.%s.%s', r.id, r.eid, r.pid) END
+FROM portal.realizations AS r;
+
 DROP FUNCTION pg_temp.hash(TEXT, BIGINT);
 COMMIT;

@@ -1,9 +1,12 @@
 -- The oracle: what the audit must say, derived without the audit.
 --
--- AFTER row triggers write each change of the six mapped tables into journal.change, in the change's own transaction: a
--- rollback takes both away, so the journal holds exactly what was committed. The view journal.expected then says which event
--- each change must give. It follows the states by hand and knows nothing of the mapping file: where the two disagree, one of
--- them is wrong.
+-- AFTER row triggers write each change of the portal's tables into journal.change, in the change's own transaction: a rollback
+-- takes both away, so the journal holds exactly what was committed, with whole rows before and after, whatever the replica
+-- identities carry. The view journal.expected then says which event each change must give. It follows the states by hand and
+-- knows nothing of the mapping file: where the two disagree, one of them is wrong.
+--
+-- Three files, run in this order: this one has the journal and the events of people, organizations, projects and experiments;
+-- journal_experiments.sql those of models, realizations and materializations; journal_facilities.sql the rest, and the whole.
 --
 -- For tests and the demo only. The schema is never part of a publication.
 CREATE SCHEMA journal;
@@ -15,7 +18,8 @@ CREATE TABLE journal.change (
     tbl TEXT NOT NULL,
     op  TEXT NOT NULL,
     old JSONB,
-    new JSONB
+    new JSONB,
+    known JSONB
 );
 -- A created organization looks for its Creator among the changes of its transaction.
 CREATE INDEX change_xid ON journal.change (xid);
@@ -24,17 +28,59 @@ COMMENT ON COLUMN journal.change.seq IS
     'Order of the triggers. Rows of one statement come before or after its cascades, other than in the WAL: compare sets, not order.';
 COMMENT ON COLUMN journal.change.xid IS 'Low 32 bits of the top-level transaction id: the xid that pgoutput''s Begin carries.';
 COMMENT ON COLUMN journal.change.op IS 'INSERT, UPDATE, DELETE or TRUNCATE.';
+COMMENT ON COLUMN journal.change.known IS
+    'What the portal''s other rows said at that moment: the model''s hash, the realization''s revision. Later nobody could ask.';
+
+-- A model may be gone when its experiment is realized again; its hash is to be told all the same.
+CREATE TABLE journal.model (
+    project    TEXT,
+    experiment TEXT,
+    revision   TEXT,
+    sha256     TEXT NOT NULL,
+    PRIMARY KEY (project, experiment, revision)
+);
+COMMENT ON TABLE journal.model IS 'SHA-256 of each model file that was ever pushed, of the last one under a revision.';
+INSERT INTO journal.model
+SELECT project, experiment, revision, encode(sha256(convert_to(model_file, 'UTF8')), 'hex')
+FROM portal.experiment_models WHERE model_file IS NOT NULL;
+
+-- What must be asked now, for the change of a row of this table.
+CREATE FUNCTION journal.known(tbl TEXT, is_delete BOOLEAN, image JSONB) RETURNS JSONB
+LANGUAGE plpgsql
+SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    in_project    TEXT := coalesce(image ->> 'pid', image ->> 'project');
+    of_experiment TEXT := coalesce(image ->> 'eid', image ->> 'experiment');
+    at_revision   TEXT := image ->> 'revision';
+BEGIN
+    IF tbl = 'experiment_models' AND NOT is_delete THEN
+        DELETE FROM journal.model WHERE (project, experiment, revision) = (in_project, of_experiment, at_revision);
+        INSERT INTO journal.model
+        SELECT in_project, of_experiment, at_revision, encode(sha256(convert_to(image ->> 'model_file', 'UTF8')), 'hex')
+        WHERE image ->> 'model_file' IS NOT NULL;
+    ELSIF tbl = 'materializations' THEN
+        SELECT r.revision INTO at_revision FROM portal.realizations AS r
+        WHERE (r.pid, r.eid, r.id) = (in_project, of_experiment, image ->> 'rid');
+    END IF;
+    RETURN jsonb_build_object('revision', at_revision, 'model_sha256',
+        (SELECT m.sha256 FROM journal.model AS m WHERE (project, experiment, revision) = (in_project, of_experiment, at_revision)));
+END $$;
+COMMENT ON FUNCTION journal.known(TEXT, BOOLEAN, JSONB) IS 'Revision and hash of the model that a row is about, as of now.';
 
 CREATE FUNCTION journal.record() RETURNS trigger
 LANGUAGE plpgsql
 -- The writer needs no privilege on the journal, and nothing in its search_path can stand in for a name used here.
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    before JSONB := CASE WHEN TG_OP IN ('UPDATE', 'DELETE') THEN to_jsonb(OLD) END;
+    after  JSONB := CASE WHEN TG_OP IN ('INSERT', 'UPDATE') THEN to_jsonb(NEW) END;
 BEGIN
-    INSERT INTO journal.change (xid, tbl, op, old, new)
-    VALUES (pg_current_xact_id()::text::bigint & 4294967295, TG_TABLE_NAME, TG_OP,
-            CASE WHEN TG_OP IN ('UPDATE', 'DELETE') THEN to_jsonb(OLD) END,
-            CASE WHEN TG_OP IN ('INSERT', 'UPDATE') THEN to_jsonb(NEW) END);
+    INSERT INTO journal.change (xid, tbl, op, old, new, known)
+    VALUES (pg_current_xact_id()::text::bigint & 4294967295, TG_TABLE_NAME, TG_OP, before, after,
+            CASE WHEN TG_TABLE_NAME IN ('experiment_models', 'realizations', 'materializations') AND TG_OP <> 'TRUNCATE'
+                 THEN journal.known(TG_TABLE_NAME, TG_OP = 'DELETE', coalesce(after, before)) END);
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION journal.record() IS 'Writes the change that fired it into journal.change.';
@@ -45,7 +91,10 @@ DO $$
 DECLARE
     tbl TEXT;
 BEGIN
-    FOREACH tbl IN ARRAY ARRAY['users', 'organizations', 'projects', 'organization_members', 'project_members', 'experiments']
+    FOREACH tbl IN ARRAY ARRAY['users', 'organizations', 'projects', 'organization_members', 'project_members', 'experiments',
+                               'experiment_models', 'realizations', 'allocations', 'materializations',
+                               'facilities', 'facility_members', 'facility_resources', 'pools',
+                               'public_keys', 'api_tokens', 'xdcs']
     LOOP
         EXECUTE format('CREATE TRIGGER "AA_journal" AFTER INSERT OR UPDATE OR DELETE ON portal.%I
                         FOR EACH ROW EXECUTE FUNCTION journal.record()', tbl);
@@ -66,7 +115,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION journal.changed(JSONB, JSONB, TEXT[]) IS 'The named columns in which two row images differ, as a list.';
 
-CREATE VIEW journal.expected AS
+CREATE VIEW journal.expected_people AS
 WITH
 -- Users, organizations and projects live the same life. Only names and facts differ, so these are brought to one form first.
 -- The creator is the Creator inserted in the same transaction, if there is exactly one: of two, either may have acted.
@@ -187,7 +236,7 @@ experiment_event AS (
     FROM experiment WHERE op = 'UPDATE' AND (old -> 'project', old -> 'name') <> (new -> 'project', new -> 'name')
 )
 SELECT seq, xid, prefix || '_' || verb AS event_type, coalesce(new, old) ->> key AS subject, subject_type, NULL::text AS target,
-       TRUE AS success,
+       TRUE AS success, NULL::text AS error_message,
        -- jsonb_strip_nulls: a column that is NULL has no key in the payload.
        jsonb_strip_nulls(
            CASE
@@ -203,12 +252,9 @@ SELECT seq, xid, prefix || '_' || verb AS event_type, coalesce(new, old) ->> key
        CASE WHEN verb = 'created' THEN creator END AS row_caller
 FROM entity_event WHERE verb IS NOT NULL
 UNION ALL
-SELECT seq, xid, event_type, subject, subject_type, target, TRUE, payload, NULL
+SELECT seq, xid, event_type, subject, subject_type, target, TRUE, NULL, payload, NULL
 FROM member_event
 UNION ALL
-SELECT seq, xid, event_type, subject, 'experiment', NULL, TRUE, payload, row_caller
+SELECT seq, xid, event_type, subject, 'experiment', NULL, TRUE, NULL, payload, row_caller
 FROM experiment_event;
-COMMENT ON VIEW journal.expected IS
-    'The audit events that the committed changes must give; several for one change, none for an UPDATE that changed nothing but ver. TRUNCATE has no rows to tell of and is not here.';
-COMMENT ON COLUMN journal.expected.row_caller IS
-    'The caller as far as rows of the transaction say it: the experiment''s creator, or the Creator among the first members. NULL: they do not.';
+COMMENT ON VIEW journal.expected_people IS 'Events of users, organizations, projects, their members, and experiments.';

@@ -1,4 +1,4 @@
--- The story of `demo --once`: a testbed's first weeks in a few dozen transactions, each introduced by a line `-- step:`.
+-- The story of `demo --once`: a testbed's first weeks in some eighty transactions, each introduced by a line `-- step:`.
 -- It needs an empty sample portal, or one with the history loaded: it uses nobody from there. Every event type of
 -- merge-reference.toml occurs. The caller is set as a portal would set it, once a request; it reaches the audit log through
 -- the context trigger, where that is attached.
@@ -195,6 +195,210 @@ SET LOCAL portal.caller = 'opsdesk';
 UPDATE portal.experiments SET name = 'mesh8' WHERE project = 'testproject' AND name = 'meshrun';
 COMMIT;
 
+-- step: opsdesk registers the facility hillside with the machines in it, and one more at the coast
+BEGIN;
+SET LOCAL portal.caller = 'opsdesk';
+INSERT INTO portal.facilities (name, address, description, certificate, cacertificate) VALUES ('hillside', 'hillside.example', 'Forty machines and a few radios', 'a certificate', 'another');
+INSERT INTO portal.facility_members (facility, username, role) VALUES ('hillside', 'opsdesk', 'Creator');
+INSERT INTO portal.facility_resources (facility, resource, roles) SELECT 'hillside', 'm' || n, ARRAY['TbNode'] FROM generate_series(1, 8) AS n;
+INSERT INTO portal.facilities (name, address) VALUES ('coast', 'coast.example');
+COMMIT;
+
+-- step: opsdesk makes glawler a member of hillside, then a maintainer
+BEGIN;
+SET LOCAL portal.caller = 'opsdesk';
+INSERT INTO portal.facility_members (facility, username) VALUES ('hillside', 'glawler');
+UPDATE portal.facility_members SET role = 'Maintainer' WHERE facility = 'hillside' AND username = 'glawler';
+COMMIT;
+
+-- step: glawler takes four machines of hillside out of service
+BEGIN;
+SET LOCAL portal.caller = 'glawler';
+UPDATE portal.facility_resources SET active = FALSE WHERE facility = 'hillside' AND resource IN ('m5', 'm6', 'm7', 'm8');
+COMMIT;
+
+-- step: two of them are mended, one is given away, and its place is described anew
+BEGIN;
+SET LOCAL portal.caller = 'glawler';
+UPDATE portal.facility_resources SET active = TRUE WHERE facility = 'hillside' AND resource IN ('m5', 'm6');
+DELETE FROM portal.facility_resources WHERE facility = 'hillside' AND resource = 'm8';
+UPDATE portal.facilities SET description = 'Thirty-nine machines and a few radios', ver = ver + 1 WHERE name = 'hillside';
+COMMIT;
+
+-- step: hillside renews its certificate, as it does each week: no event
+BEGIN;
+SET LOCAL portal.caller = '';
+UPDATE portal.facilities SET certificate = 'a newer certificate', ver = ver + 1 WHERE name = 'hillside';
+COMMIT;
+
+-- step: opsdesk makes a pool of hillside for the class cs900 and lets testproject use it
+BEGIN;
+SET LOCAL portal.caller = 'opsdesk';
+INSERT INTO portal.pools (name, description, creator, priority, projects, facilities) VALUES ('teaching', 'Machines for courses', 'opsdesk', 10, ARRAY['glawler'], '{"hillside": {"resources": ["m1", "m2", "m3"]}}');
+UPDATE portal.pools SET projects = ARRAY['glawler', 'testproject'], organizations = ARRAY['cs900'], ver = ver + 1 WHERE name = 'teaching';
+COMMIT;
+
+-- step: sedge adds a public key and creates an API token for a nightly job
+BEGIN;
+SET LOCAL portal.caller = 'sedge';
+INSERT INTO portal.public_keys (username, fingerprint, key) VALUES ('sedge', 'SHA256:4NqvV0', 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 sedge'), ('sedge', 'SHA256:9TrbK2', 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE6 sedge');
+INSERT INTO portal.api_tokens (id, username, description, token_hash, expires) VALUES ('7d444840-9dc0-41e2-8a71-0e0a3f7a1c01', 'sedge', 'nightly job', 'not a real hash', now() + INTERVAL '90 days');
+COMMIT;
+
+-- step: the nightly job uses the token: no event
+BEGIN;
+SET LOCAL portal.caller = '';
+UPDATE portal.api_tokens SET last_used = now() WHERE username = 'sedge';
+COMMIT;
+
+-- step: sedge pushes a first model of mesh8
+BEGIN;
+SET LOCAL portal.caller = 'sedge';
+INSERT INTO portal.experiment_models (project, experiment, revision, branch, model_file) VALUES ('testproject', 'mesh8', '1f0c9a7', 'main', E'from mergexp import *\nnet = Netwrok("mesh8")\n');
+COMMIT;
+
+-- step: it does not compile
+BEGIN;
+SET LOCAL portal.caller = '';
+UPDATE portal.experiment_models SET in_progress = FALSE, compiled = FALSE, msg = 'line 2: name ''Netwrok'' is not defined', compile_time = now() WHERE revision = '1f0c9a7';
+COMMIT;
+
+-- step: sedge corrects it and pushes again
+BEGIN;
+SET LOCAL portal.caller = 'sedge';
+INSERT INTO portal.experiment_models (project, experiment, revision, branch, tag, model_file) VALUES ('testproject', 'mesh8', '83be21d', 'main', 'v1', E'from mergexp import *\nnet = Network("mesh8")\nnodes = [net.node(f"n{i}") for i in range(8)]\nnet.connect(nodes)\nexperiment(net)\n');
+COMMIT;
+
+-- step: now it compiles
+BEGIN;
+SET LOCAL portal.caller = '';
+UPDATE portal.experiment_models SET in_progress = FALSE, compiled = TRUE, compile_time = now() WHERE revision = '83be21d';
+COMMIT;
+
+-- step: sedge asks for a realization of all eight nodes; there are not so many machines
+BEGIN;
+SET LOCAL portal.caller = 'sedge';
+INSERT INTO portal.realizations (pid, eid, id, revision, creator, code, complete, diagnostics) VALUES
+    ('testproject', 'mesh8', 'full', '83be21d', 'sedge', 'Unrealizable', TRUE, '[{"level": "Info", "message": "1 facility tried"}, {"level": "Error", "message": "no resource for node n6"}, {"level": "Error", "message": "no resource for node n7"}]');
+COMMIT;
+
+-- step: sedge gives that one up and asks for one with virtual nodes
+BEGIN;
+SET LOCAL portal.caller = 'sedge';
+DELETE FROM portal.realizations WHERE id = 'full';
+INSERT INTO portal.realizations (pid, eid, id, revision, creator, expires) VALUES ('testproject', 'mesh8', 'small', '83be21d', 'sedge', now() + INTERVAL '7 days');
+COMMIT;
+
+-- step: it is answered: two machines, six virtual nodes on one of them, one LAN
+BEGIN;
+SET LOCAL portal.caller = '';
+INSERT INTO portal.allocations (pid, eid, rid, fid, resource, node, virt)
+SELECT 'testproject', 'mesh8', 'small', 'hillside', CASE WHEN n < 2 THEN 'm' || n + 1 ELSE 'm3' END, 'n' || n, n >= 2 FROM generate_series(0, 7) AS n;
+UPDATE portal.realizations SET code = 'Ok', complete = TRUE, links = '{"mesh": {"link": "mesh", "segments": []}}', ver = ver + 1 WHERE id = 'small';
+COMMIT;
+
+-- step: one node is moved to another machine later
+BEGIN;
+SET LOCAL portal.caller = '';
+DELETE FROM portal.allocations WHERE rid = 'small' AND node = 'n0';
+INSERT INTO portal.allocations (pid, eid, rid, fid, resource, node, virt) VALUES ('testproject', 'mesh8', 'small', 'hillside', 'm4', 'n0', FALSE);
+COMMIT;
+
+-- step: sedge extends the realization by a week
+BEGIN;
+SET LOCAL portal.caller = 'sedge';
+UPDATE portal.realizations SET expires = expires + INTERVAL '7 days', ver = ver + 1 WHERE id = 'small';
+COMMIT;
+
+-- step: sedge materializes it
+BEGIN;
+SET LOCAL portal.caller = 'sedge';
+INSERT INTO portal.materializations (pid, eid, rid, metal, vms, links) VALUES
+    ('testproject', 'mesh8', 'small', '[{"facility": "hillside", "resource": "m4"}, {"facility": "hillside", "resource": "m2"}]',
+     '[{"vm_alloc": {"node": "n2", "resource": "m3"}}, {"vm_alloc": {"node": "n3", "resource": "m3"}}]', '[{"link": "mesh"}]');
+COMMIT;
+
+-- step: a machine does not come up
+BEGIN;
+SET LOCAL portal.caller = '';
+UPDATE portal.materializations SET highest_status = 'Error', messages = '[{"level": "Info", "message": "imaging m2"}, {"level": "Error", "message": "m4 does not answer"}]', last_updated = now() WHERE rid = 'small';
+COMMIT;
+
+-- step: sedge tears it down and materializes again
+BEGIN;
+SET LOCAL portal.caller = 'sedge';
+DELETE FROM portal.materializations WHERE rid = 'small';
+INSERT INTO portal.materializations (pid, eid, rid, metal, vms, links) VALUES
+    ('testproject', 'mesh8', 'small', '[{"facility": "hillside", "resource": "m4"}, {"facility": "hillside", "resource": "m2"}]',
+     '[{"vm_alloc": {"node": "n2", "resource": "m3"}}, {"vm_alloc": {"node": "n3", "resource": "m3"}}]', '[{"link": "mesh"}]');
+COMMIT;
+
+-- step: the tasks report, and this time they all succeed
+BEGIN;
+SET LOCAL portal.caller = '';
+UPDATE portal.materializations SET highest_status = 'Processing', last_updated = now() WHERE rid = 'small';
+UPDATE portal.materializations SET highest_status = 'Success', messages = '[{"level": "Info", "message": "all up"}]', last_updated = now() WHERE rid = 'small';
+COMMIT;
+
+-- step: sedge creates an XDC and attaches it
+BEGIN;
+SET LOCAL portal.caller = 'sedge';
+INSERT INTO portal.xdcs (project, name, creator, image) VALUES ('testproject', 'desk', 'sedge', 'xdc-base');
+UPDATE portal.xdcs SET materialization = 'small.mesh8.testproject' WHERE project = 'testproject' AND name = 'desk';
+COMMIT;
+
+-- step: sedge detaches the XDC, dematerializes and gives the realization up
+BEGIN;
+SET LOCAL portal.caller = 'sedge';
+UPDATE portal.xdcs SET materialization = NULL WHERE project = 'testproject' AND name = 'desk';
+DELETE FROM portal.xdcs WHERE project = 'testproject' AND name = 'desk';
+DELETE FROM portal.materializations WHERE rid = 'small';
+DELETE FROM portal.realizations WHERE id = 'small';
+COMMIT;
+
+-- step: sedge realizes once more for a moment, and the portal takes the resources back when its time is over
+BEGIN;
+SET LOCAL portal.caller = 'sedge';
+INSERT INTO portal.realizations (pid, eid, id, revision, creator, code, complete, expires) VALUES ('testproject', 'mesh8', 'brief', '83be21d', 'sedge', 'Ok', TRUE, now());
+INSERT INTO portal.allocations (pid, eid, rid, fid, resource, node, virt) VALUES ('testproject', 'mesh8', 'brief', 'hillside', 'm1', 'n0', FALSE);
+COMMIT;
+
+-- step: its time is over
+BEGIN;
+SET LOCAL portal.caller = '';
+DELETE FROM portal.realizations WHERE expires < now();
+COMMIT;
+
+-- step: sedge deletes the model that never compiled, and realizes a last time
+BEGIN;
+SET LOCAL portal.caller = 'sedge';
+DELETE FROM portal.experiment_models WHERE revision = '1f0c9a7';
+INSERT INTO portal.realizations (pid, eid, id, revision, creator, code, complete, links) VALUES ('testproject', 'mesh8', 'last', '83be21d', 'sedge', 'Ok', TRUE, '{"mesh": {"link": "mesh"}}');
+INSERT INTO portal.allocations (pid, eid, rid, fid, resource, node, virt) VALUES ('testproject', 'mesh8', 'last', 'hillside', 'm2', 'n0', FALSE), ('testproject', 'mesh8', 'last', 'hillside', 'm3', 'n1', TRUE);
+INSERT INTO portal.materializations (pid, eid, rid, metal, links) VALUES ('testproject', 'mesh8', 'last', '[{"facility": "hillside", "resource": "m2"}]', '[{"link": "mesh"}]');
+COMMIT;
+
+-- step: the token has leaked: sedge revokes it, and deletes a key
+BEGIN;
+SET LOCAL portal.caller = 'sedge';
+UPDATE portal.api_tokens SET revoked = TRUE WHERE username = 'sedge';
+DELETE FROM portal.public_keys WHERE username = 'sedge' AND fingerprint = 'SHA256:9TrbK2';
+COMMIT;
+
+-- step: opsdesk takes the pool from testproject and dissolves it
+BEGIN;
+SET LOCAL portal.caller = 'opsdesk';
+UPDATE portal.pools SET projects = ARRAY['glawler'], ver = ver + 1 WHERE name = 'teaching';
+DELETE FROM portal.pools WHERE name = 'teaching';
+COMMIT;
+
+-- step: the coast facility never came to be; and glawler looks after hillside no more
+BEGIN;
+SET LOCAL portal.caller = 'opsdesk';
+DELETE FROM portal.facilities WHERE name = 'coast';
+DELETE FROM portal.facility_members WHERE facility = 'hillside' AND username = 'glawler';
+COMMIT;
+
 -- step: sedge changes the description of testproject
 BEGIN;
 SET LOCAL portal.caller = 'sedge';
@@ -289,13 +493,13 @@ DELETE FROM portal.projects WHERE name = 'probe';
 DELETE FROM portal.organizations WHERE name = 'visitors';
 COMMIT;
 
--- step: glawler deletes testproject: its experiment and its members go with it
+-- step: glawler deletes testproject: its members and its experiment go with it, with model, realization, materialization and machines
 BEGIN;
 SET LOCAL portal.caller = 'glawler';
 DELETE FROM portal.projects WHERE name = 'testproject';
 COMMIT;
 
--- step: opsdesk deletes sedge: the personal project stays, the membership in it goes
+-- step: opsdesk deletes sedge: the personal project stays, the membership in it goes, and so do key and token
 BEGIN;
 SET LOCAL portal.caller = 'opsdesk';
 DELETE FROM portal.users WHERE username = 'sedge';

@@ -14,19 +14,37 @@ pub const PORTAL_SQL: &str = include_str!("../../sql/sample/portal.sql");
 /// 90 days of past.
 pub const HISTORY_SQL: &str = include_str!("../../sql/sample/history.sql");
 /// The journal that row triggers write in the portal's own transactions.
-pub const JOURNAL_SQL: &str = include_str!("../../sql/sample/journal.sql");
+pub const JOURNAL_SQL: &str = concat!(
+    include_str!("../../sql/sample/journal.sql"),
+    include_str!("../../sql/sample/journal_experiments.sql"),
+    include_str!("../../sql/sample/journal_facilities.sql"),
+);
 /// `activity.act(seed)`, one thing that a person would do.
-pub const ACTIVITY_SQL: &str = include_str!("../../sql/sample/activity.sql");
+pub const ACTIVITY_SQL: &str = concat!(
+    include_str!("../../sql/sample/activity.sql"),
+    include_str!("../../sql/sample/activity_testbed.sql"),
+);
 /// The fixed story, step by step.
 pub const STORY_SQL: &str = include_str!("../../sql/sample/story.sql");
 /// Tables that tell who the caller is, by the optional trigger.
-const CONTEXT_TABLES: [&str; 6] = [
+const CONTEXT_TABLES: [&str; 17] = [
     "users",
     "organizations",
     "projects",
     "organization_members",
     "project_members",
     "experiments",
+    "experiment_models",
+    "realizations",
+    "allocations",
+    "materializations",
+    "facilities",
+    "facility_members",
+    "facility_resources",
+    "pools",
+    "public_keys",
+    "api_tokens",
+    "xdcs",
 ];
 
 /// The portal's database.

@@ -25,11 +25,26 @@ pub struct Proof {
     pub differences: Vec<String>,
 }
 
-/// An event as both sides tell it; the transaction, the columns, the payload without `_audit`, and the caller where a row names one.
-type Line = (i64, String, String, String, Option<String>, bool, String, Option<String>);
+/// An event as both sides tell it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Line {
+    xid: i64,
+    event_type: String,
+    subject: String,
+    subject_type: String,
+    target: Option<String>,
+    success: bool,
+    error_message: Option<String>,
+    /// Without `_audit`.
+    payload: String,
+    /// Where a row names one.
+    caller: Option<String>,
+    /// Event type and subject of the event that is the cause of this one.
+    cause: Option<String>,
+}
 
-const EXPECTED: &str = "SELECT xid::bigint, event_type, subject, subject_type, target, success, payload::text, NULLIF(row_caller, '') FROM journal.expected";
-const WRITTEN: &str = "SELECT (payload->'_audit'->>'xid')::bigint, event_type, subject, subject_type, target, success, (payload - '_audit')::text, CASE WHEN payload->'_audit'->>'caller_from' IN ('row', 'transaction') THEN caller END FROM public.events WHERE payload->'_audit'->>'source' = $1 AND NOT payload->'_audit' ? 'backfill' AND event_type <> 'table_truncated'";
+const EXPECTED: &str = "SELECT xid::bigint, event_type, subject, subject_type, target, success, error_message, payload::text, NULLIF(row_caller, ''), cause FROM journal.expected";
+const WRITTEN: &str = "SELECT (e.payload->'_audit'->>'xid')::bigint, e.event_type, e.subject, e.subject_type, e.target, e.success, e.error_message, (e.payload - '_audit')::text, CASE WHEN e.payload->'_audit'->>'caller_from' IN ('row', 'transaction') THEN e.caller END, CASE WHEN e.payload->'_audit' ? 'cause' THEN coalesce(c.event_type || ' ' || c.subject, 'an event that is not there') END FROM public.events e LEFT JOIN public.events c ON c.event_uuid = (e.payload->'_audit'->>'cause')::uuid WHERE e.payload->'_audit'->>'source' = $1 AND NOT e.payload->'_audit' ? 'backfill' AND e.event_type <> 'table_truncated'";
 
 /// Compares the events of a source with its portal's journal.
 ///
@@ -73,6 +88,16 @@ pub async fn compare(
 }
 
 fn line(row: &tokio_postgres::Row) -> Line {
-    let text = |column: usize| row.get(column);
-    (row.get(0), text(1), text(2), text(3), row.get(4), row.get(5), row.get(6), row.get(7))
+    Line {
+        xid: row.get(0),
+        event_type: row.get(1),
+        subject: row.get(2),
+        subject_type: row.get(3),
+        target: row.get(4),
+        success: row.get(5),
+        error_message: row.get(6),
+        payload: row.get(7),
+        caller: row.get(8),
+        cause: row.get(9),
+    }
 }

@@ -85,6 +85,7 @@ impl Reader {
             while !self.is_full() {
                 let Some(frame) = frames.next_buffered().map_err(Fault::Wire)? else { break };
                 if let Some(transaction) = self.take(frame)? {
+                    self.batch.attempts.settle(transaction.xid);
                     self.translate(&transaction).await?;
                     self.assembler.recycle(transaction);
                     if let Ok(permit) = Arc::clone(&self.idle).try_acquire_owned() {
@@ -114,12 +115,19 @@ impl Reader {
         events.len() >= self.limits.batch_events
             || events.bytes() >= self.limits.batch_bytes
             || self.batch.names.len() >= self.limits.batch_events
+            || self.is_full_of_attempts()
             || *transactions >= self.limits.batch_events as u64
+    }
+
+    /// They come between transactions, so there may be many before anything ends a batch.
+    fn is_full_of_attempts(&self) -> bool {
+        self.batch.attempts.count() >= self.limits.batch_events
     }
 
     /// Whether there is something that the write task should have now.
     fn is_due(&self, quiet: Instant) -> bool {
         self.end.is_some()
+            || self.is_full_of_attempts()
             || self.mark.is_some_and(|mark| {
                 mark.is_urgent
                     || Instant::now() >= quiet
@@ -135,6 +143,9 @@ impl Reader {
                 if let Some(transaction) = &completed {
                     let age = server_time.0.saturating_sub(transaction.commit_time.0);
                     self.is_behind = age > BEHIND_MICROS;
+                }
+                if let Some(attempt) = self.assembler.take_attempt() {
+                    self.batch.attempts.add(attempt.lsn, &attempt.content);
                 }
                 Ok(completed)
             }
@@ -212,6 +223,7 @@ impl Reader {
         };
         match end {
             Some(_) => self.send(permit, end).await,
+            None if self.is_full_of_attempts() => self.send(permit, None).await,
             None => Ok(()),
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     lsn::Lsn,
     snapshot::{Snapshot, SnapshotError},
     timestamp::Timestamp,
-    translate::{self, Translator},
+    translate::{self, Translator, attempt::Teller},
     wire::{Connection, CreatedSlot, FrameReader, StatusWriter, System, quote_identifier},
     write::{self, Progress, Writer},
 };
@@ -22,6 +22,8 @@ pub(super) struct Started {
     pub(super) status: StatusWriter,
     pub(super) translator: Translator,
     pub(super) writer: Writer,
+    pub(super) teller: Teller,
+    pub(super) system: System,
 }
 
 /// Brings a source to where its stream begins.
@@ -60,6 +62,7 @@ pub(super) async fn start(settings: &Settings, source: &Source) -> Result<Starte
         Origin { system_identifier: system.system_identifier, database_oid: catalog.database_oid };
     let mapping = std::sync::Arc::clone(&source.mapping);
     let limits = translate_limits(&settings.limits);
+    let teller = Teller::new(origin, &source.name, &mapping);
     let mut translator = Translator::new(origin, &source.name, mapping, limits);
     let first = First { settings, source, session, catalog: &catalog, system: &system };
     let (writer, from) = match plan {
@@ -74,7 +77,7 @@ pub(super) async fn start(settings: &Settings, source: &Source) -> Result<Starte
     let options = options(source, &settings.limits);
     let (frames, status) =
         replication.start_replication(&source.slot, from, &options).await.map_err(Fault::Wire)?;
-    Ok(Started { frames, status, translator, writer })
+    Ok(Started { frames, status, translator, writer, teller, system })
 }
 
 fn translate_limits(limits: &Limits) -> translate::Limits {
@@ -166,8 +169,8 @@ impl First<'_> {
 /// The source's clock.
 async fn source_time(session: &Session) -> Result<Timestamp, Fault> {
     let row = session.client.query_one("SELECT clock_timestamp()", &[]).await;
-    let row = row.map_err(|source| {
-        Fault::Snapshot(SnapshotError::Source { action: "ask the time".to_owned(), source })
+    let row = row.map_err(|report| {
+        Fault::Snapshot(SnapshotError::Source { action: "ask the time".to_owned(), report })
     })?;
     Ok(Timestamp::from(row.get::<_, chrono::DateTime<chrono::Utc>>(0)))
 }

@@ -176,3 +176,31 @@ fn a_commit_must_be_the_one_that_begin_announced() {
     let error = assembler.push(Lsn(5), &commit(101)).unwrap_err();
     assert!(matches!(error, TransactionError::OtherCommit { .. }));
 }
+
+/// A logical message that is not of a transaction.
+fn message(prefix: &str, content: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+    let lsn = 77_u64.to_be_bytes();
+    [&b"M\0"[..], &lsn, prefix.as_bytes(), b"\0", &length, content].concat()
+}
+
+/// Attempts come between transactions and between the segments of streamed ones; what is too large to be read is not kept.
+#[test]
+fn attempts_are_given_once_and_bounded() {
+    let mut assembler = Assembler::new(1_000, std::env::temp_dir());
+    let attempt = |assembler: &mut Assembler, prefix: &str, content: &[u8]| {
+        assert!(assembler.push(Lsn(1), &message(prefix, content)).unwrap().is_none());
+        let taken = assembler.take_attempt().map(|attempt| (attempt.lsn.0, attempt.content.len()));
+        assert_eq!(assembler.take_attempt(), None);
+        taken
+    };
+    assert_eq!(attempt(&mut assembler, "portal_audit.attempt", b"{}"), Some((77, 2)));
+    assert_eq!(attempt(&mut assembler, "portal_audit.attempt", &[b'x'; 4_097]), Some((77, 0)));
+    assert_eq!(attempt(&mut assembler, "portal_audit.attempts", b"{}"), None);
+    for message in [stream_start(5, true), insert(Some(5), 1), b"E".to_vec()] {
+        assembler.push(Lsn(1), &message).unwrap();
+    }
+    assert_eq!(attempt(&mut assembler, "portal_audit.attempt", b"{}"), Some((77, 2)));
+    let transaction = assembler.push(Lsn(1), &stream_commit(5)).unwrap().unwrap();
+    assert_eq!((values(&transaction), transaction.has_logical_messages), (vec![1], false));
+}

@@ -1,47 +1,31 @@
 //! Who did it, as far as a transaction tells.
 //!
-//! The ladder, each rung recorded in `_audit.caller_from`: a column of the row (`row`), a row of the same transaction (`transaction`), a transactional logical message (`context`), nobody (`none`, caller `''`). A context is evidence, not proof: any role may emit one. So it never outranks a row, and one that cannot be read counts for nothing.
+//! The ladder, each rung recorded in `_audit.caller_from`: a column of the row (`row`), a row of the same transaction (`transaction`), a transactional logical message (`context`), nobody (`none`, caller `''`). Of the third [`super::context`] says more.
 
 use super::{
     cascade::Deletions,
+    context::Contexts,
+    json::sha256_text,
     rule::{Collected, RowsKey},
 };
 use crate::{
-    event::{INDEXED_TEXT_BYTES_MAX, push_json_string, push_text},
+    event::{INDEXED_TEXT_BYTES_MAX, looks_secret, push_json_string, push_text},
     timestamp::Timestamp,
     tuple::{Operation, Row, Value},
 };
-use serde::Deserialize;
 use std::{borrow::Cow, collections::HashMap};
 
-/// The prefix of our own context trigger, `sql/context.sql`.
-const CONTEXT_PREFIX: &[u8] = b"portal_audit.ctx";
-/// Larger contexts, and more than this many different ones in a transaction, are not read.
-const CONTEXT_BYTES_MAX: usize = 16 * 1024;
-const CONTEXTS_MAX: usize = 1_000;
 /// A transaction's lists hold this many values in all, and this many bytes with their keys.
 const COLLECTED_MAX: usize = 100_000;
 const COLLECTED_BYTES_MAX: usize = 16 << 20;
 /// Longest list in one payload.
 pub const LIST_MAX: usize = 1_000;
 
-/// What a context says. The statement it belongs to is optional.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct Context {
-    caller: Option<String>,
-    #[serde(rename = "s")]
-    schema: Option<String>,
-    #[serde(rename = "t")]
-    table: Option<String>,
-    op: Option<String>,
-}
-
 /// What a whole transaction says of its changes; collected before any of them is translated, because a caller may come after the row.
 #[derive(Debug, Default)]
 pub struct Gathered {
-    contexts: Vec<Context>,
-    /// There were more contexts than are read: then none of them is believed.
-    too_many: bool,
+    /// Who its contexts say is at work.
+    pub contexts: Contexts,
     rows: HashMap<(usize, Operation, Vec<u8>), Vec<Vec<u8>>>,
     values: usize,
     bytes: usize,
@@ -51,19 +35,6 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// Takes a transactional logical message; those of others are none of our business.
-    pub fn add_message(&mut self, prefix: &[u8], content: &[u8]) {
-        if prefix != CONTEXT_PREFIX || content.len() > CONTEXT_BYTES_MAX {
-            return;
-        }
-        let Ok(context) = serde_json::from_slice::<Context>(content) else { return };
-        if self.contexts.len() >= CONTEXTS_MAX {
-            self.too_many = true;
-        } else if !self.contexts.contains(&context) {
-            self.contexts.push(context);
-        }
-    }
-
     /// Takes a row that belongs to a list of another table's rule.
     pub fn add_row(&mut self, collected: &Collected, row: &Row<'_>, at: Timestamp) {
         let wanted = collected.on.is_empty() || collected.on.contains(&row.operation);
@@ -102,36 +73,6 @@ impl Gathered {
             .and_then(|key| self.rows.get(&(rows.slot, operation, key)));
         list.map_or(&[], Vec::as_slice)
     }
-
-    /// The caller that the contexts of the transaction name for a change.
-    ///
-    /// If all name one, it is that one. Otherwise those of the statement's own table and operation decide, if they agree.
-    #[must_use]
-    pub fn context_caller(&self, row: &Row<'_>) -> Option<&str> {
-        if self.too_many {
-            return None;
-        }
-        let caller = match agreed(self.contexts.iter())? {
-            Some(caller) => caller,
-            None => agreed(self.contexts.iter().filter(|context| context.is_about(row)))??,
-        };
-        caller.as_deref().filter(|caller| !caller.is_empty())
-    }
-}
-
-/// The caller on whom contexts agree: none without contexts, `Some(None)` if they differ. One that names nobody differs from one that does.
-fn agreed<'a>(contexts: impl Iterator<Item = &'a Context>) -> Option<Option<&'a Option<String>>> {
-    let mut callers = contexts.map(|context| &context.caller);
-    let first = callers.next()?;
-    Some(callers.all(|caller| caller == first).then_some(first))
-}
-
-impl Context {
-    fn is_about(&self, row: &Row<'_>) -> bool {
-        self.schema.as_ref().is_some_and(|schema| *schema == row.relation.namespace)
-            && self.table.as_ref().is_some_and(|table| *table == row.relation.name)
-            && self.op.as_ref().is_some_and(|op| op.eq_ignore_ascii_case(row.operation.name()))
-    }
 }
 
 /// The values of a row's key columns as one, each behind its length; none if one of them is not there.
@@ -147,9 +88,12 @@ pub fn joined_key(row: &Row<'_>, positions: &[usize], old: bool) -> Option<Vec<u
     Some(joined)
 }
 
-/// A key's text for the names map: what is not UTF-8 is escaped, so that two keys never fall together, and one too long for an index stands as its hash.
+/// A key's text for the names map: what is not UTF-8 is escaped, so that two keys never fall together, and one too long for an index stands as its hash. So does one that looks like a secret, for keys are stored.
 #[must_use]
 pub fn key_text(value: &[u8]) -> Cow<'_, str> {
+    if looks_secret(value) {
+        return format!("sha256:{}", sha256_text(value)).into();
+    }
     match std::str::from_utf8(value) {
         Ok(text) if text.len() <= INDEXED_TEXT_BYTES_MAX => text.into(),
         _ => {
@@ -166,4 +110,16 @@ pub fn name_text(value: &[u8]) -> Cow<'_, str> {
     let mut text = String::new();
     push_text(&mut text, value, INDEXED_TEXT_BYTES_MAX);
     text.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::key_text;
+
+    #[test]
+    fn keys_that_look_secret_are_not_stored_and_stay_apart() {
+        let (one, two) = (key_text(b"ghp_one"), key_text(b"ghp_two"));
+        assert!(one.starts_with("sha256:") && !one.contains("ghp") && one != two);
+        assert_eq!(key_text(b"plain"), "plain");
+    }
 }

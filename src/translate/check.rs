@@ -26,8 +26,25 @@ pub fn check(mapping: &Mapping) -> Vec<MappingError> {
         checker.described_alike(same, rule);
     }
     checker.around();
+    checker.errors.extend(super::attempt::check(mapping));
+    checker.errors.extend(super::context::check(mapping));
     checker.errors.sort_by_key(|error| (error.line, error.column));
     checker.errors
+}
+
+/// Lower-case words with underscores.
+pub(super) fn is_word(text: &str) -> bool {
+    let is_letter =
+        |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+    text.starts_with(|first: char| first.is_ascii_lowercase()) && text.chars().all(is_letter)
+}
+
+/// `schema.table`.
+pub(super) fn is_table_form(text: &str) -> bool {
+    let mut parts = text.split('.');
+    let both = parts.next().zip(parts.next());
+    both.is_some_and(|(schema, table)| !schema.is_empty() && !table.is_empty())
+        && parts.next().is_none()
 }
 
 struct Checker<'a> {
@@ -203,11 +220,7 @@ impl Checker<'_> {
     /// Lower-case words with underscores, so that they can be typed in a query.
     fn word(&mut self, word: &Name) {
         let text = word.get_ref();
-        let sound = text.starts_with(|first: char| first.is_ascii_lowercase())
-            && text.chars().all(|letter| {
-                letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_'
-            });
-        if !sound {
+        if !is_word(text) {
             let words = in_words(text).replace(|letter: char| !letter.is_ascii_alphanumeric(), "_");
             let meant = format!("Did you mean {:?}?", words.trim_matches('_'));
             self.error(
@@ -219,9 +232,13 @@ impl Checker<'_> {
     }
 
     fn table(&mut self, table: &Name) {
-        let parts: Vec<&str> = table.get_ref().split('.').collect();
-        if parts.len() != 2 || parts.iter().any(|part| part.is_empty()) {
-            let name = parts.last().copied().filter(|part| !part.is_empty()).unwrap_or("users");
+        if !is_table_form(table.get_ref()) {
+            let name = table
+                .get_ref()
+                .rsplit('.')
+                .next()
+                .filter(|part| !part.is_empty())
+                .unwrap_or("users");
             self.error(
                 table.span(),
                 format!("table {:?} is not of the form schema.table", table.get_ref()),

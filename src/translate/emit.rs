@@ -2,6 +2,7 @@
 
 use super::{
     Batch, NameKey, Place, Table, Told, TranslateError, Translator,
+    context::Named,
     gather::needs_names,
     json::Scope,
     rule::{Rule, Source, parse_time},
@@ -76,15 +77,16 @@ impl Translator {
         let row = Row::new(Operation::Delete, &table.relation, None, None, &mut self.spans);
         place.last.advance(place.wal_start, oid);
         let event_uuid = event_id(self.origin, place.commit(), *place.last, TABLE_TRUNCATED);
-        let caller = place.gathered.context_caller(&row).map(str::to_owned);
+        let named = place.gathered.contexts.caller(&row);
         let events = &mut batch.events;
         let name = table.relation.qualified_name();
         let (event_type, ()) = events.write(|out| out.push_str(TABLE_TRUNCATED));
-        let (caller_text, ()) = events.write(|out| out.push_str(caller.as_deref().unwrap_or("")));
-        let (subject, mut flags) =
+        let mut flags = Flags::default();
+        let (caller, caller_from) = push_context_caller(named, events, &mut flags);
+        let (subject, written) =
             events.write(|out| push_text(out, name.as_bytes(), INDEXED_TEXT_BYTES_MAX));
+        flags |= written;
         let (subject_type, ()) = events.write(|out| out.push_str("table"));
-        let caller_from = if caller.is_some() { "context" } else { "none" };
         let ordinal = *place.events;
         let (payload, ()) = events.write(|out| {
             push_formatted(
@@ -97,7 +99,7 @@ impl Translator {
             event_uuid,
             timestamp: place.transaction.commit_time,
             event_type,
-            caller: caller_text,
+            caller,
             subject,
             subject_type,
             target: None,
@@ -220,7 +222,9 @@ fn write_event(
         let from = if matches!(source, Source::Rows { .. }) { "transaction" } else { "row" };
         named.filter(|named| !events.text(*named).is_empty()).map(|named| (named, from))
     });
-    let (caller, caller_from) = named.unwrap_or_else(|| context_caller(&scope, events));
+    let (caller, caller_from) = named.unwrap_or_else(|| {
+        push_context_caller(scope.gathered.contexts.caller(&scope.row), events, &mut flags)
+    });
     flags.unresolved |= subject.is_none();
     let (event_type, ()) = events.write(|out| out.push_str(&rule.event_type));
     let (subject_type, ()) = events.write(|out| out.push_str(&rule.subject_type));
@@ -257,15 +261,18 @@ fn write_event(
     });
 }
 
-fn context_caller(scope: &Scope<'_>, events: &mut crate::event::Events) -> (Text, &'static str) {
-    match scope.gathered.context_caller(&scope.row) {
-        None => (Text::default(), "none"),
-        Some(caller) => {
-            let (text, _) =
-                events.write(|out| push_text(out, caller.as_bytes(), INDEXED_TEXT_BYTES_MAX));
-            (text, "context")
-        }
-    }
+/// The caller that contexts name, and the word for how it is known.
+fn push_context_caller(
+    named: Option<Named<'_>>,
+    events: &mut crate::event::Events,
+    flags: &mut Flags,
+) -> (Text, &'static str) {
+    let Some(Named { caller, unresolved }) = named else { return (Text::default(), "none") };
+    let (text, written) =
+        events.write(|out| push_text(out, caller.as_bytes(), INDEXED_TEXT_BYTES_MAX));
+    *flags |= written;
+    flags.unresolved |= unresolved;
+    (text, "context")
 }
 
 /// Begins `_audit`: what all events of a transaction share.
@@ -279,7 +286,7 @@ pub(super) fn push_audit(out: &mut String, source: &str, lsn: Lsn, xid: Option<u
 }
 
 /// Ends a payload whose last key is `_audit`. `n` orders the events of one transaction; the first has none. `rule` tells the blocks of one type and table apart; the first has none.
-fn close_payload(
+pub(super) fn close_payload(
     out: &mut String,
     (audit, cause): (&str, Option<Uuid>),
     (caller_from, ordinal, rule): (&str, u64, usize),

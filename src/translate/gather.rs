@@ -73,7 +73,7 @@ impl Translator {
                     gathering.changed.get_or_insert_with(|| self.tables.clone()).put(table);
                 }
                 Message::LogicalMessage { transactional: true, prefix, content, .. } => {
-                    gathered.add_message(prefix, content);
+                    gathered.contexts.add(&self.contexts, prefix, content);
                 }
                 message => {
                     let Some(change) = row_change(message) else { continue };

@@ -5,7 +5,7 @@ use super::{
     names::{NameKey, Names},
 };
 use crate::{
-    event::push_json_string,
+    event::{looks_secret, push_json_string},
     tuple::{Row, Value},
 };
 
@@ -99,6 +99,9 @@ fn joined(parts: &[&[u8]]) -> String {
     let mut text = String::from("[");
     for (index, part) in parts.iter().enumerate() {
         text.push_str(if index > 0 { "," } else { "" });
+        // Redacted, two keys would fall together.
+        let secret = looks_secret(part).then(|| key_text(part));
+        let part = secret.as_ref().map_or(*part, |hash| hash.as_bytes());
         push_json_string(&mut text, part, usize::MAX);
     }
     text.push(']');

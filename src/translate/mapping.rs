@@ -1,11 +1,12 @@
 //! The mapping file: its types, and what can be checked of it without a database.
 //!
-//! A mapping is TOML: `[[event]]` blocks (rules), `[names.X]` tables that turn keys into names, `[labels.X]` tables that turn codes into labels. `deploy/mapping/merge-reference.toml` shows every form. Every fault is told with file, line and column, and with what was probably meant.
+//! A mapping is TOML: `[[event]]` blocks (rules), `[names.X]` tables that turn keys into names, `[labels.X]` tables that turn codes into labels, `[[context]]` blocks that say where other programs' messages name the caller, and `[attempts]`, the words for tables with the attempt trigger. `deploy/mapping/merge-reference.toml` shows every form. Every fault is told with file, line and column, and with what was probably meant.
 
 mod fault;
 mod text;
 
 use super::{
+    context::ContextSpec,
     example::Examples,
     value::{Columns, Name, OneOrMore, RowsSpec, Scalar, TextOr, ValueSpec},
 };
@@ -26,6 +27,10 @@ pub struct Mapping {
     pub cascades: Vec<CascadeSpec>,
     pub remember: Vec<(Name, Vec<Name>)>,
     pub moved: Vec<(Name, Vec<Name>)>,
+    /// `[[context]]` blocks.
+    pub contexts: Vec<ContextSpec>,
+    /// `[attempts]`: qualified table → the word for its rows in the event types of failed attempts.
+    pub attempts: BTreeMap<Name, Name>,
 }
 
 #[derive(Debug)]
@@ -51,6 +56,10 @@ struct File {
     remember: BTreeMap<Name, Vec<Name>>,
     #[serde(default)]
     moved: BTreeMap<Name, Vec<Name>>,
+    #[serde(default)]
+    context: Vec<ContextSpec>,
+    #[serde(default)]
+    attempts: BTreeMap<Name, Name>,
 }
 
 /// A table whose rows give names to keys.
@@ -329,6 +338,8 @@ impl Mapping {
             ignores: parsed.ignore,
             cascades: parsed.cascade,
             remember: parsed.remember.into_iter().collect(),
+            contexts: parsed.context,
+            attempts: parsed.attempts,
             moved: parsed.moved.into_iter().collect(),
         };
         let errors = super::check::check(&mapping);
@@ -433,6 +444,8 @@ fn missing_key_hint(text: &str, span: &Range<usize>, message: &str) -> Option<St
         "An [[ignore]] block says which table, and because of what its changes are no event."
     } else if block.starts_with("[[cascade]]") {
         "A [[cascade]] block has parent, child and key."
+    } else if block.starts_with("[[context]]") {
+        "A [[context]] block has at least prefix."
     } else {
         "A [names.X] table has table, key and name."
     };

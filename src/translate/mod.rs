@@ -2,10 +2,12 @@
 //!
 //! Pure: no IO, no clock, no random number. Names that are not in memory are asked for ([`Step::Names`]) and given back by the pipeline. A transaction is read twice, first for what it says as a whole (contexts, the rows of lists), then change by change; so it can be of any size, and its events come in pieces.
 
+pub mod attempt;
 pub mod caller;
 pub mod cascade;
 pub mod check;
 pub mod compile;
+pub mod context;
 pub mod deny;
 pub mod document;
 pub mod emit;
@@ -26,7 +28,7 @@ pub mod value;
 
 use crate::{
     decode::{Message, OldTuple, RelationMessage, TupleData, decode},
-    event::{ChangeKey, Commit, Events, INDEXED_TEXT_BYTES_MAX, Origin},
+    event::{ChangeKey, Commit, Events, Origin},
     lsn::Lsn,
     spool::Cursor,
     transaction::{Transaction, TransactionError},
@@ -49,6 +51,8 @@ use uuid::Uuid;
 
 /// How many changes are looked at for names that are missing, so that one question asks for many.
 const NAMES_WINDOW_CHANGES: usize = 500;
+/// Longest list that is kept as a name, in bytes of JSON. No index holds it.
+const NAME_LIST_BYTES_MAX: usize = 16_384;
 
 /// Why a transaction cannot be translated.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +92,8 @@ pub struct Batch {
     pub names: Vec<NameRow>,
     /// Changes without an event, by table and operation.
     pub unmapped: HashMap<(Arc<str>, Operation), u64>,
+    /// What the attempt trigger said of transactions whose end is not known yet.
+    pub attempts: attempt::Attempts,
     pub transactions: u64,
     pub changes: u64,
 }
@@ -127,6 +133,7 @@ pub struct Translator {
     mapping: Arc<Mapping>,
     collects: bool,
     tables: Tables,
+    contexts: context::Readers,
     names: Names,
     limits: Limits,
     spans: RowSpans,
@@ -140,12 +147,14 @@ impl Translator {
     pub fn new(origin: Origin, source: &str, mapping: Arc<Mapping>, limits: Limits) -> Self {
         let collects = mapping.rows_specs().next().is_some() || !mapping.cascades.is_empty();
         let names = Names::new(mapping.entities().len(), limits.names);
+        let contexts = context::Readers::new(&mapping);
         Self {
             origin,
             source: source.to_owned(),
             mapping,
             collects,
             tables: Tables::default(),
+            contexts,
             names,
             limits,
             spans: RowSpans::default(),
@@ -196,6 +205,12 @@ impl Translator {
                 translation.gathering = Some(gathering);
                 return Ok(Step::Names(missing));
             }
+        }
+        let contexts = &mut translation.gathered.contexts;
+        let asked = self.limits.names.get() / 2;
+        let missing = contexts.resolve(&self.contexts, &mut self.names, asked);
+        if !missing.is_empty() {
+            return Ok(Step::Names(missing));
         }
         loop {
             if batch.events.len() >= self.limits.batch_events
@@ -332,23 +347,34 @@ impl Translator {
         for feed in table.feeds.iter().filter(|_| row.operation != Operation::Delete) {
             let key = lookup::columns_key(row, &feed.key, false);
             let (Some(key), Some(name)) = (key, feed_name(&feed.name, row)) else { continue };
-            if self.names.get(feed.names, &key) != Some(name.as_str()) {
-                self.names.put(feed.names, &key, Some(&name));
-                batch.names.push(NameRow { names: feed.names, key, name: Some(name) });
+            if self.names.peek(feed.names, &key) != Some(name.as_deref()) {
+                self.names.put(feed.names, &key, name.as_deref());
+                batch.names.push(NameRow { names: feed.names, key, name });
             }
         }
     }
 }
 
-/// The name that a row gives, cut to what a names table holds.
-fn feed_name(source: &Source, row: &Row<'_>) -> Option<String> {
+/// The name that a row gives, cut to what a names table holds. `Some(None)`: it says that there is none, so that a key that comes back does not bear the name of its forerunner.
+fn feed_name(source: &Source, row: &Row<'_>) -> Option<Option<String>> {
+    if let Source::Column { position, .. }
+    | Source::Label { position, .. }
+    | Source::Path { position, .. }
+    | Source::Sha256 { position, .. } = source
+    {
+        match row.value(*position) {
+            Value::Absent => return None,
+            Value::Null => return Some(None),
+            Value::Text(_) => {}
+        }
+    }
     if let Source::Path { position, path, list: true, .. } = source {
         let Value::Text(value) = row.value(*position) else { return None };
-        return json::name_list(value, path, INDEXED_TEXT_BYTES_MAX);
+        return json::name_list(value, path, NAME_LIST_BYTES_MAX).map(Some);
     }
     let mut name = String::new();
     json::plain_text(source, row, &mut name)?;
-    Some(name_text(name.as_bytes()).into_owned())
+    Some(Some(name_text(name.as_bytes()).into_owned()))
 }
 
 /// Each entry that the change of a row added, changed or removed, as a row of its own.

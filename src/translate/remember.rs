@@ -4,6 +4,7 @@
 //! Whether an UPDATE moved an expiry, and what a deleted row held, is not in the log unless the identity carries it; FULL would put the whole old row into the WAL of each UPDATE and DELETE. A few small columns are remembered here instead, by the row's key, among the names of the source.
 
 use super::{
+    document::redact,
     lookup::columns_key,
     names::{NameKey, NameRow, Names},
 };
@@ -90,7 +91,9 @@ impl Remember {
             match row.value(position) {
                 Value::Null => text.push_str("null"),
                 Value::Text(value) if value.len() <= VALUE_BYTES_MAX => {
-                    push_json_string(&mut text, value, usize::MAX);
+                    // What a JSON document holds is looked at string by string; in one that is none, nothing is found.
+                    let (value, _) = redact(value);
+                    push_json_string(&mut text, &value, usize::MAX);
                 }
                 Value::Text(_) | Value::Absent => text.push('0'),
             }

@@ -419,7 +419,7 @@ impl<'de> Deserialize<'de> for Path {
     }
 }
 
-fn parse_path(text: &str) -> Result<JsonPath, String> {
+pub(super) fn parse_path(text: &str) -> Result<JsonPath, String> {
     let brackets = text.bytes().filter(|byte| matches!(byte, b'(' | b'[')).count();
     if text.len() > PATH_BYTES_MAX || brackets > PATH_BRACKETS_MAX {
         return Err(format!(

@@ -9,9 +9,13 @@
     reason = "a test that fails should say so at once; `pub` says here what the tests may use"
 )]
 
+mod attempts;
+mod canary;
 mod changes;
+mod contexts;
 mod coverage;
 mod demo;
+mod ignored;
 mod large;
 mod mapping;
 mod names;

@@ -117,6 +117,9 @@ fn blocks() -> Vec<(usize, String)> {
         if line.starts_with('[') {
             is_example = line.starts_with("[[event.example]]");
         }
+        if line == "[attempts]" {
+            break;
+        }
         let Some((lines, event_type)) = blocks.last_mut() else { continue };
         *lines += usize::from(!line.is_empty() && !line.starts_with('#') && !is_example);
         if let Some(word) = line.strip_prefix("type ") {

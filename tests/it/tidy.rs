@@ -50,6 +50,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "chain",
             "config",
             "connect",
+            "conninfo",
             "continuity",
             "event",
             "lsn",

@@ -211,7 +211,7 @@ impl Portal {
 
     /// The events in order, as fixtures show them.
     pub async fn events(&self) -> String {
-        const QUERY: &str = "SELECT event_type, caller, subject_type, subject, target, success, error_message, (payload - '_audit')::text, payload->'_audit'->>'caller_from', ((payload->'_audit') - ARRAY['source', 'lsn', 'xid', 'n', 'caller_from', 'cause', 'rule'])::text, CASE WHEN payload->'_audit' ? 'cause' THEN coalesce((SELECT c.event_type || ' ' || c.subject FROM public.events c WHERE c.event_uuid::text = e.payload->'_audit'->>'cause'), 'NOBODY') END FROM public.events e ORDER BY coalesce((payload->'_audit'->>'lsn')::pg_lsn, '0/0'), payload->'_audit'->>'xid', coalesce((payload->'_audit'->>'n')::bigint, 0), event_type, subject";
+        const QUERY: &str = "SELECT event_type, caller, subject_type, subject, target, success, error_message, (payload - '_audit')::text, payload->'_audit'->>'caller_from', ((payload->'_audit') - ARRAY['source', 'lsn', 'xid', 'n', 'caller_from', 'cause', 'rule'])::text, CASE WHEN payload->'_audit' ? 'cause' THEN coalesce((SELECT c.event_type || ' ' || c.subject FROM public.events c WHERE c.event_uuid = (e.payload->'_audit'->>'cause')::uuid), 'an event that is not there') END FROM public.events e ORDER BY coalesce((payload->'_audit'->>'lsn')::pg_lsn, '0/0'), payload->'_audit'->>'xid', coalesce((payload->'_audit'->>'n')::bigint, 0), event_type, subject";
         let rows = self.audit.client.query(QUERY, &[]).await.unwrap();
         rows.iter().map(show).collect()
     }

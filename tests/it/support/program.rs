@@ -39,6 +39,13 @@ impl Program {
         Self(command(&arguments).stderr(Stdio::null()).spawn().unwrap())
     }
 
+    /// The same, with every line of its log in a file.
+    pub fn run_with_log(settings: &Path, log: &Path) -> Self {
+        let mut command = command(&["run", "--config", settings.to_str().unwrap()]);
+        let log = std::fs::File::create(log).unwrap();
+        Self(command.env("PORTAL_AUDIT_LOG", "trace").stderr(log).spawn().unwrap())
+    }
+
     /// SIGKILL: no chance to clean up.
     pub fn kill(mut self) {
         self.0.kill().unwrap();

@@ -1,0 +1,12 @@
+-- The role that was lost is remembered, as of the last change.
+INSERT INTO portal.facilities (name, address, description, certificate) VALUES ('hill', 'hill.example', 'Forty machines', 'c1');
+INSERT INTO portal.facility_members (facility, username, role) VALUES ('hill', 'opsduty', 'Creator'), ('hill', 'wrenn', 'Member');
+INSERT INTO portal.facility_resources (facility, resource) SELECT 'hill', 'm' || n FROM generate_series(1, 6) AS n;
+-- when
+BEGIN;
+UPDATE portal.facility_members SET role = 'Maintainer' WHERE username = 'wrenn';
+DELETE FROM portal.facility_members WHERE username = 'wrenn';
+COMMIT;
+BEGIN;
+DELETE FROM portal.facility_members;
+COMMIT;
