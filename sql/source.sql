@@ -8,8 +8,10 @@
 BEGIN;
 SET LOCAL lock_timeout = '5s';
 
--- What the mapping reads: of each table the columns, and those whose old value it needs when a row is changed or deleted.
-CREATE TEMPORARY TABLE portal_audit_plan (nspname NAME, relname NAME, columns TEXT[], old_columns TEXT[]) ON COMMIT DROP;
+-- What the mapping reads: of each table the columns, those whose old value it needs when a row is changed or deleted, columns that it
+-- reads where they exist, and whether the table itself may be missing.
+CREATE TEMPORARY TABLE portal_audit_plan (nspname NAME, relname NAME, columns TEXT[], old_columns TEXT[], optional_columns TEXT[],
+  is_optional BOOLEAN) ON COMMIT DROP;
 INSERT INTO portal_audit_plan VALUES
 {{plan}};
 
@@ -19,6 +21,8 @@ DECLARE
   wanted_publication CONSTANT TEXT := {{publication}};
   -- A column list and replica identity FULL exclude each other, so a table that needs FULL is published whole: then none of its columns may be a secret.
   secret CONSTANT TEXT := {{secret}};
+  -- Foreign keys whose names have such a word and that hold ids.
+  exempt CONSTANT TEXT[] := {{exempt}};
   plan      RECORD;
   tbl       RECORD;
   identity  TEXT[];
@@ -46,16 +50,21 @@ BEGIN
     SELECT c.oid, c.relreplident, format('%I.%I', plan.nspname, plan.relname) AS name INTO tbl
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
      WHERE n.nspname = plan.nspname AND c.relname = plan.relname AND c.relkind IN ('r', 'p');
-    IF NOT FOUND THEN
+    IF NOT FOUND AND plan.is_optional THEN
+      CONTINUE;
+    ELSIF NOT FOUND THEN
       RAISE EXCEPTION 'table %.% of the mapping does not exist', plan.nspname, plan.relname;
     END IF;
+    plan.columns := plan.columns || ARRAY(
+      SELECT a.attname::TEXT FROM pg_attribute a
+       WHERE a.attrelid = tbl.oid AND NOT a.attisdropped AND a.attname = ANY (plan.optional_columns));
     identity := ARRAY(
       SELECT a.attname::TEXT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid
          AND a.attnum = ANY ((i.indkey::INT2[])[0:i.indnkeyatts - 1])
        WHERE i.indrelid = tbl.oid AND CASE tbl.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END);
     secrets := ARRAY(
       SELECT a.attname::TEXT FROM pg_attribute a
-       WHERE a.attrelid = tbl.oid AND a.attnum > 0 AND NOT a.attisdropped
+       WHERE a.attrelid = tbl.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (exempt)
          AND regexp_replace(a.attname, '([a-z0-9])([A-Z])', '\1_\2', 'g') ~* secret);
     IF tbl.relreplident <> 'f' AND (cardinality(identity) = 0 OR NOT plan.old_columns <@ identity) THEN
       IF cardinality(secrets) > 0 THEN

@@ -142,13 +142,13 @@ impl Catalog {
         }
         let mut errors = Vec::new();
         for named in mapping.tables() {
-            errors.extend(self.faults(mapping, named));
+            errors.extend(self.faults(mapping, &named));
         }
         // Nothing is read of these, so that they need not be published.
         let attempts = mapping.attempts.keys().map(toml::Spanned::get_ref);
         let read = mapping.tables();
-        let unknown = attempts
-            .filter(|table| !self.all_tables.contains(table) && !read.contains(&table.as_str()));
+        let unknown =
+            attempts.filter(|table| !self.all_tables.contains(table) && !read.contains(table));
         errors.extend(unknown.map(|table| self.no_table(mapping, table)));
         errors.sort_by_key(|error| (error.line, error.column));
         if errors.is_empty() { Ok(()) } else { Err(CatalogError::Mapping(MappingErrors(errors))) }
@@ -157,7 +157,11 @@ impl Catalog {
     /// What is wrong with one table of the mapping, and with what the mapping says of it; not sorted.
     #[must_use]
     pub fn faults(&self, mapping: &Mapping, named: &str) -> Vec<MappingError> {
-        let Some(table) = self.table(named) else { return vec![self.no_table(mapping, named)] };
+        let Some(table) = self.table(named) else {
+            let is_optional =
+                mapping.kratos.as_ref().is_some_and(|kratos| kratos.is_optional(named));
+            return if is_optional { Vec::new() } else { vec![self.no_table(mapping, named)] };
+        };
         match self.table_fault(table) {
             Some((message, hint)) => {
                 vec![mapping.error(place_of(mapping, named), message, Some(hint))]
@@ -287,7 +291,8 @@ impl SourceTable {
 
 fn place_of(mapping: &Mapping, table: &str) -> std::ops::Range<usize> {
     let mut all = mapping.table_names().chain(mapping.attempts.keys());
-    all.find(|name| name.get_ref() == table).map_or(0..0, toml::Spanned::span)
+    let of_kratos = mapping.kratos.as_ref().map_or(0..0, |kratos| kratos.schema.span());
+    all.find(|name| name.get_ref() == table).map_or(of_kratos, toml::Spanned::span)
 }
 
 async fn load_tables(

@@ -4,21 +4,27 @@
 
 use crate::{
     conninfo::{ConnInfo, ConnInfoError},
-    translate::mapping::{Mapping, MappingErrors},
+    translate::{
+        kratos::identifier::{IdentifierKey, KEY_BYTES_MIN},
+        mapping::{Mapping, MappingErrors},
+    },
 };
 use serde::Deserialize;
 use std::{
     collections::HashSet,
     io,
     num::NonZeroUsize,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 /// Mappings that are built in, by name.
-const BUILT_IN_MAPPINGS: &[(&str, &str)] =
-    &[("merge-reference", include_str!("../deploy/mapping/merge-reference.toml"))];
+const BUILT_IN_MAPPINGS: &[(&str, &str)] = &[
+    ("merge-reference", include_str!("../deploy/mapping/merge-reference.toml")),
+    ("kratos", include_str!("../deploy/mapping/kratos.toml")),
+];
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +81,7 @@ struct SourceFile {
     mapping: String,
     #[serde(default)]
     backfill: bool,
+    identifier_key_file: Option<PathBuf>,
 }
 
 /// Every buffer and every wait has its limit here.
@@ -156,6 +163,8 @@ pub struct Source {
     pub mapping: Arc<Mapping>,
     /// Whether the first start makes events of rows that exist.
     pub backfill: bool,
+    /// Of the hash that stands for a failed login's identifier that nobody has.
+    pub identifier_key: Option<IdentifierKey>,
 }
 
 /// Reads the environment: libpq's variables are the only ones.
@@ -262,6 +271,8 @@ impl SourceFile {
         let object = format!("source {:?}", self.name);
         let conninfo = connection(path, &object, &self.dsn)?;
         let mapping = load_mapping(path, &self.name, &self.mapping)?;
+        let key_file = self.identifier_key_file.as_deref();
+        let identifier_key = key_file.map(|file| load_key(path, file)).transpose()?;
         Ok(Source {
             name: self.name,
             conninfo,
@@ -269,8 +280,25 @@ impl SourceFile {
             slot,
             mapping: Arc::new(mapping),
             backfill: self.backfill,
+            identifier_key,
         })
     }
+}
+
+/// The bytes of a key file beside the settings. Nobody else may read it.
+fn load_key(settings: &Path, file: &Path) -> Result<IdentifierKey, ConfigError> {
+    let path = settings.parent().unwrap_or(Path::new(".")).join(file);
+    let read = |source| ConfigError::Read { path: path.clone(), source };
+    let fault = |message: String| ConfigError::Value { path: settings.to_owned(), message };
+    let mode = std::fs::metadata(&path).map_err(read)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let path = path.display();
+        return Err(fault(format!("others may read the key file {path}: run chmod 0600 {path}")));
+    }
+    let bytes = std::fs::read(&path).map_err(read)?;
+    IdentifierKey::new(bytes.trim_ascii()).ok_or_else(|| {
+        fault(format!("the key file {} has less than {KEY_BYTES_MIN} bytes", path.display()))
+    })
 }
 
 /// Reads a mapping by itself: a built-in one by its name, or a file.

@@ -199,6 +199,8 @@ pub struct Flags {
     pub unchanged: bool,
     /// An id without a name that we know stands for itself.
     pub unresolved: bool,
+    /// No row says it; it follows from what did not come.
+    pub inferred: bool,
 }
 
 impl std::ops::BitOrAssign for Flags {
@@ -208,6 +210,7 @@ impl std::ops::BitOrAssign for Flags {
         self.redacted |= other.redacted;
         self.unchanged |= other.unchanged;
         self.unresolved |= other.unresolved;
+        self.inferred |= other.inferred;
     }
 }
 

@@ -30,7 +30,7 @@
 //! 2. Nothing is confirmed before `write` has committed it; events, names and progress commit in one audit transaction. At every instant the slot's `confirmed_flush_lsn` ≤ progress.
 //! 3. Nothing is dropped in silence: an unmapped change is counted and shown, a value that the table cannot hold is represented and flagged, an unreadable message stops its source.
 //! 4. Only columns that a mapping names reach an event; the deny list beats every mapping; values reach neither a log line nor an error message. What other crates log is not printed for that reason.
-//! 5. What the portal means stands in the mapping: no table or column name of a source in Rust.
+//! 5. What the portal means stands in the mapping: no table or column name of a source in Rust, but for Ory Kratos ([`translate::kratos`]), whose logins no single row tells.
 //! 6. Nothing writes to a source, and no source waits for us: the slot is all that we keep there. One source down never stops another.
 //! 7. `events` stays as it was given: no column, index or foreign key of ours.
 //! 8. Every buffer, wait and retry has a limit with a name, in [`config::Limits`] or beside its use.

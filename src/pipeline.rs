@@ -16,6 +16,7 @@
 
 mod attempts;
 mod confirm;
+mod horizon;
 mod read;
 mod start;
 
@@ -209,7 +210,8 @@ async fn session(
         written_seen.clone(),
     );
     tasks.spawn(resolver.run());
-    let reader = read::Reader::new(settings, translator, work, Arc::clone(&replies), end_lsn);
+    let replies_wanted = Arc::clone(&replies);
+    let reader = read::Reader::new(settings, source, translator, work, replies_wanted, end_lsn);
     tasks.spawn(reader.run(frames, stop));
     tasks.spawn(write(writer, teller, stored, work_taken, written));
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);

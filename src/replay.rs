@@ -196,11 +196,7 @@ pub fn compare(
     }
     comparison.is_cut = assembler.is_inside();
     let tables = after.tables();
-    comparison.silent = tables
-        .iter()
-        .filter(|table| !seen.contains(**table))
-        .map(|table| (*table).to_owned())
-        .collect();
+    comparison.silent = tables.into_iter().filter(|table| !seen.contains(table)).collect();
     Ok(comparison)
 }
 

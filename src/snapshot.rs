@@ -5,13 +5,16 @@
 use crate::{
     catalog::{Catalog, SourceTable},
     connect::{self, Session},
-    decode::{DecodeError, Message, decode},
+    decode::{DecodeError, Message, TupleData, decode},
     lsn::Lsn,
     timestamp::Timestamp,
     translate::{
         Batch, Limits, Table, Translator,
         emit::OldRow,
+        kratos,
         mapping::{Mapping, MappingErrors},
+        names::NameKey,
+        needs::needs,
     },
     tuple::RowSpans,
     write::{End, WriteError, Writer},
@@ -88,6 +91,13 @@ impl Snapshot<'_> {
         let names = names.map(|table| table.get_ref().as_str());
         let rules = self.mapping.rules.iter().filter(|rule| rule.backfill.is_some());
         let events = rules.map(|rule| rule.table.get_ref().as_str()).filter(|_| self.backfill);
+        let kratos: Vec<String> = self
+            .mapping
+            .kratos
+            .iter()
+            .flat_map(|kratos| kratos.tables().map(|(name, _)| name))
+            .collect();
+        let names = names.chain(kratos.iter().map(String::as_str));
         let names = names.map(|table| (Purpose::Names, table));
         let mut wanted: Vec<_> =
             names.chain(events.map(|table| (Purpose::Events, table))).collect();
@@ -95,11 +105,22 @@ impl Snapshot<'_> {
         let mut seen = std::collections::HashSet::new();
         wanted.retain(|wanted| seen.insert(*wanted));
         wanted.sort_by_key(|(purpose, _)| *purpose == Purpose::Events);
+        if self.mapping.kratos.is_some() {
+            // What an earlier life of the source left is not how it is now.
+            writer.forget(kratos::VOLATILE).await.map_err(SnapshotError::Write)?;
+        }
         if !wanted.is_empty() {
             self.begin().await?;
             for (purpose, table) in wanted {
                 if let Some(table) = self.catalog.table(table) {
-                    self.read(purpose, table, &mut pass, translator, writer).await?;
+                    let of_kratos =
+                        self.mapping.kratos.as_ref().filter(|_| purpose == Purpose::Names);
+                    let of_kratos =
+                        of_kratos.filter(|kratos| kratos.table(&table.relation).is_some());
+                    let filter = of_kratos.map(|kratos| kratos.snapshot_filter(&table.relation));
+                    if let Some(filter) = filter.unwrap_or(Some("true")) {
+                        self.read(purpose, table, filter, &mut pass, translator, writer).await?;
+                    }
                 }
             }
             self.execute("end the snapshot", "COMMIT").await?;
@@ -134,6 +155,7 @@ impl Snapshot<'_> {
         &self,
         purpose: Purpose,
         source_table: &SourceTable,
+        filter: &str,
         pass: &mut Pass,
         translator: &mut Translator,
         writer: &mut Writer,
@@ -143,17 +165,31 @@ impl Snapshot<'_> {
         let table =
             Table::compile(self.mapping, relation.clone()).map_err(SnapshotError::Mapping)?;
         let quote = crate::wire::quote_identifier;
+        // Others the role may not even read: up to 14 there are no column lists, and a publication has all columns.
+        let needed = needs(self.mapping).remove(&name).unwrap_or_default();
+        let is_read = |place: usize, column: &str| {
+            let lists = [&needed.columns, &needed.old_columns, &needed.optional_columns];
+            lists.iter().any(|list| list.contains(column))
+                || source_table.primary_key.contains(&place)
+        };
         let columns: Vec<String> = relation
             .columns
             .iter()
-            .map(|column| quote(&column.name))
+            .enumerate()
             // The type's own output, as in the stream: a cast to text turns `t` into `true` and cuts the blanks of a char(n).
-            .map(|column| {
-                format!("CASE WHEN {column} IS DISTINCT FROM NULL THEN format('%s', {column}) END")
+            .map(|(place, column)| {
+                let name = quote(&column.name);
+                match is_read(place, &column.name) {
+                    true => format!(
+                        "CASE WHEN {name} IS DISTINCT FROM NULL THEN format('%s', {name}) END"
+                    ),
+                    false => "NULL::text".to_owned(),
+                }
             })
             .collect();
         let (columns, schema) = (columns.join(", "), quote(&relation.namespace));
-        let query = format!("SELECT {columns} FROM {schema}.{}", quote(&relation.name));
+        let query =
+            format!("SELECT {columns} FROM {schema}.{} WHERE {filter}", quote(&relation.name));
         let failed =
             |report| SnapshotError::Source { action: format!("read table {name}"), report };
         let parameters: [&(dyn ToSql + Sync); 0] = [];
@@ -167,7 +203,7 @@ impl Snapshot<'_> {
                 message.map_err(|source| SnapshotError::Row { table: name.clone(), source })?;
             let Message::Insert { new: tuple, .. } = message else { continue };
             if purpose == Purpose::Names {
-                translator.feed_old_row(&table, tuple, &mut pass.spans, &mut pass.batch);
+                pass.feed(&table, tuple, translator, writer).await?;
             } else {
                 let key = &source_table.primary_key;
                 let (consistent_point, snapshot_time) = (self.consistent_point, self.time);
@@ -189,6 +225,37 @@ struct Pass {
 }
 
 impl Pass {
+    async fn feed(
+        &mut self,
+        table: &Table,
+        tuple: TupleData<'_>,
+        translator: &mut Translator,
+        writer: &mut Writer,
+    ) -> Result<(), SnapshotError> {
+        loop {
+            let missing = translator.feed_old_row(table, tuple, &mut self.spans, &mut self.batch);
+            if missing.is_empty() {
+                return Ok(());
+            }
+            self.look_up(&missing, translator, writer).await?;
+        }
+    }
+
+    async fn look_up(
+        &mut self,
+        missing: &[NameKey],
+        translator: &mut Translator,
+        writer: &mut Writer,
+    ) -> Result<(), SnapshotError> {
+        // Names of this pass must be written before they are asked for.
+        self.write(writer).await?;
+        let found = writer.look_up(missing).await.map_err(SnapshotError::Write)?;
+        for (key, name) in missing.iter().zip(found) {
+            translator.put_name(key, name.as_deref());
+        }
+        Ok(())
+    }
+
     async fn backfill(
         &mut self,
         table: &Table,
@@ -201,12 +268,7 @@ impl Pass {
             if missing.is_empty() {
                 return Ok(());
             }
-            // Names of this pass must be written before they are asked for.
-            self.write(writer).await?;
-            let found = writer.look_up(&missing).await.map_err(SnapshotError::Write)?;
-            for (key, name) in missing.iter().zip(found) {
-                translator.put_name(key, name.as_deref());
-            }
+            self.look_up(&missing, translator, writer).await?;
         }
     }
 

@@ -2,7 +2,10 @@
 
 use crate::{
     config::Source,
-    translate::{deny::denied_pattern, needs::needs},
+    translate::{
+        deny::{EXEMPT, denied_pattern},
+        needs::needs,
+    },
     write::AUDIT_SQL,
 };
 
@@ -23,7 +26,12 @@ pub fn source(source: &Source) -> String {
         .map(|(table, needs)| {
             let (schema, name) = table.split_once('.').unwrap_or(("public", table));
             let (columns, old_columns) = (array(&needs.columns), array(&needs.old_columns));
-            format!("  ({}, {},\n   {columns},\n   {old_columns})", literal(schema), literal(name))
+            let (optional, is_optional) = (array(&needs.optional_columns), needs.is_optional);
+            format!(
+                "  ({}, {},\n   {columns},\n   {old_columns},\n   {optional}, {is_optional})",
+                literal(schema),
+                literal(name)
+            )
         })
         .collect();
     SOURCE_SQL
@@ -31,6 +39,7 @@ pub fn source(source: &Source) -> String {
         .replace("{{role}}", &literal(source.conninfo.user()))
         .replace("{{publication}}", &literal(&source.publication))
         .replace("{{secret}}", &literal(&denied_pattern()))
+        .replace("{{exempt}}", &array(&EXEMPT.iter().map(|name| (*name).to_owned()).collect()))
         .replace("{{plan}}", &plan.join(",\n"))
 }
 

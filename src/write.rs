@@ -195,11 +195,10 @@ pub async fn store_event_types(
 ) -> Result<(), WriteError> {
     const QUERY: &str = "INSERT INTO portal_audit.event_types VALUES ($1, $2, $3, $4) ON CONFLICT (event_type) DO UPDATE SET describe = excluded.describe, retention = excluded.retention, visible_to = excluded.visible_to WHERE (event_types.describe, event_types.retention, event_types.visible_to) IS DISTINCT FROM (excluded.describe, excluded.retention, excluded.visible_to)";
     let statement = answered(timeout, "prepare event types", session.client.prepare(QUERY)).await?;
-    for rule in &mapping.rules {
-        let visible_to: Vec<&str> =
-            rule.visible_to.iter().map(|name| name.get_ref().as_str()).collect();
-        let retention = rule.retention.get_ref().name();
-        let (event_type, describe) = (rule.event_type.get_ref(), rule.describe.get_ref());
+    for (event_type, describe, visible_to, retention) in mapping.declared() {
+        let visible_to: Vec<&str> = visible_to.iter().map(|name| name.get_ref().as_str()).collect();
+        let retention = retention.name();
+        let (event_type, describe) = (event_type.get_ref(), describe.get_ref());
         let parameters: [&(dyn ToSql + Sync); 4] = [event_type, describe, &retention, &visible_to];
         let query = session.client.execute(&statement, &parameters);
         answered(timeout, "store event types", query).await?;
@@ -305,11 +304,8 @@ impl Writer {
 
     /// A piece of an audit transaction, and its end if this is the last one.
     async fn write_pieces(&mut self, batch: &Batch, end: Option<End>) -> Result<(), WriteError> {
+        self.open().await?;
         let client = &self.session.client;
-        if !self.is_open {
-            answered(self.timeout, "begin", client.batch_execute("BEGIN")).await?;
-            self.is_open = true;
-        }
         if self.is_first {
             let all: Vec<Event<'_>> = batch.events.iter().collect();
             for chunk in all.chunks(INSERT_EVENTS_MAX) {
@@ -401,6 +397,40 @@ impl Writer {
         let query = self.session.client.query(QUERY, &parameters);
         let rows = answered(self.timeout, "look up names", query).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Everything that is kept of one of the mapping's names tables, by key.
+    ///
+    /// # Errors
+    /// The audit database does not answer or refuses.
+    pub async fn kept(&self, entity: &str) -> Result<Vec<(String, String)>, WriteError> {
+        const QUERY: &str = "SELECT key, name FROM portal_audit.names WHERE source = $1 AND entity = $2 ORDER BY key";
+        let parameters: [&(dyn ToSql + Sync); 2] = [&self.source, &entity];
+        let query = self.session.client.query(QUERY, &parameters);
+        let rows = answered(self.timeout, "read names", query).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    /// Forgets names tables of the source, as a piece of the audit transaction that the next [`Writer::write`] goes on with.
+    ///
+    /// # Errors
+    /// The audit database does not answer or refuses.
+    pub async fn forget(&mut self, entities: &[&str]) -> Result<(), WriteError> {
+        const QUERY: &str =
+            "DELETE FROM portal_audit.names WHERE source = $1 AND entity = ANY ($2)";
+        self.open().await?;
+        let parameters: [&(dyn ToSql + Sync); 2] = [&self.source, &entities];
+        let query = self.session.client.execute(QUERY, &parameters);
+        answered(self.timeout, "forget names", query).await.map(drop)
+    }
+
+    async fn open(&mut self) -> Result<(), WriteError> {
+        if !self.is_open {
+            let begin = self.session.client.batch_execute("BEGIN");
+            answered(self.timeout, "begin", begin).await?;
+            self.is_open = true;
+        }
+        Ok(())
     }
 
     fn told(&self, error: WriteError) -> WriteError {

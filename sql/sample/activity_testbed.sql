@@ -375,7 +375,7 @@ BEGIN
         PERFORM activity.act_as(seed, x.creator);
         UPDATE portal.xdcs
         SET materialization = (SELECT format('%s.%s.%s', rid, eid, pid) FROM portal.materializations
-                               ORDER BY hashtextextended(pid || '/' || eid || '/' || rid, seed) LIMIT 1)
+                               ORDER BY pid <> x.project, hashtextextended(pid || '/' || eid || '/' || rid, seed) LIMIT 1)
         WHERE (project, name) = (x.project, x.name);
         done := FOUND;
     WHEN 'xdc_detach' THEN

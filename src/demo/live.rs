@@ -26,7 +26,7 @@ use uuid::Uuid;
 /// Between two actions in the portal; a deterministic few tenths of a second.
 const ACTION_MILLIS: [u64; 6] = [150, 400, 250, 700, 100, 500];
 /// Column widths of a line; the sentence takes the rest.
-const TYPE_WIDTH: usize = 28;
+const TYPE_WIDTH: usize = 30;
 const LINE_WIDTH_DEFAULT: usize = 120;
 
 pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {

@@ -1,8 +1,8 @@
 //! The read task: frames → transactions → batches for the write task.
 
-use super::{Fault, Work};
+use super::{Fault, Work, horizon::Horizon};
 use crate::{
-    config::{Limits, Settings},
+    config::{Limits, Settings, Source},
     lsn::Lsn,
     timestamp::Timestamp,
     transaction::{Assembler, Transaction},
@@ -42,6 +42,7 @@ pub(super) struct Reader {
     batch: Batch,
     end: Option<End>,
     mark: Option<Mark>,
+    horizon: Horizon,
     is_behind: bool,
     /// What was given to the write task last, and when.
     handed: Lsn,
@@ -51,6 +52,7 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(
         settings: &Settings,
+        source: &Source,
         translator: Translator,
         work: mpsc::Sender<Work>,
         replies: Arc<Notify>,
@@ -69,6 +71,7 @@ impl Reader {
             batch: Batch::default(),
             end: None,
             mark: None,
+            horizon: Horizon::new(source.conninfo.clone(), source.name.clone()),
             is_behind: true,
             handed: end_lsn,
             handed_at: Instant::now(),
@@ -93,6 +96,7 @@ impl Reader {
                     }
                 }
             }
+            self.decide_due().await;
             let quiet = self.handed_at + Duration::from_millis(self.limits.complete_interval_ms);
             let is_due = self.is_due(quiet);
             tokio::select! {
@@ -164,6 +168,17 @@ impl Reader {
         }
     }
 
+    /// What has waited for a row that did not come is decided, once the log is certainly past its time.
+    async fn decide_due(&mut self) {
+        let (Some(mark), Some(deadline)) = (self.mark, self.translator.next_deadline()) else {
+            return;
+        };
+        let passed = self.horizon.passed(deadline, mark.wal_end, mark.server_time);
+        if let Some(time) = Box::pin(passed).await {
+            self.translator.tick(time, &mut self.batch);
+        }
+    }
+
     async fn translate(&mut self, transaction: &Transaction) -> Result<(), Fault> {
         let mut translation = self.translator.begin(transaction);
         loop {
@@ -228,7 +243,15 @@ impl Reader {
         }
     }
 
-    async fn send(&mut self, idle: OwnedSemaphorePermit, end: Option<End>) -> Result<(), Fault> {
+    async fn send(
+        &mut self,
+        idle: OwnedSemaphorePermit,
+        mut end: Option<End>,
+    ) -> Result<(), Fault> {
+        if let (Some(end), Some(Timestamp(since))) = (&mut end, self.translator.waits_since()) {
+            // An event of that time may yet come.
+            end.complete_to = end.complete_to.min(Timestamp(since.saturating_sub(1)));
+        }
         let batch = std::mem::take(&mut self.batch);
         if let Some(end) = end {
             self.handed = end.end_lsn;

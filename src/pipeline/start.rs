@@ -10,7 +10,7 @@ use crate::{
     lsn::Lsn,
     snapshot::{Snapshot, SnapshotError},
     timestamp::Timestamp,
-    translate::{self, Translator, attempt::Teller},
+    translate::{self, Translator, attempt::Teller, kratos},
     wire::{Connection, CreatedSlot, FrameReader, StatusWriter, System, quote_identifier},
     write::{self, Progress, Writer},
 };
@@ -64,6 +64,7 @@ pub(super) async fn start(settings: &Settings, source: &Source) -> Result<Starte
     let limits = translate_limits(&settings.limits);
     let teller = Teller::new(origin, &source.name, &mapping);
     let mut translator = Translator::new(origin, &source.name, mapping, limits);
+    translator.set_identifier_key(source.identifier_key.clone());
     let first = First { settings, source, session, catalog: &catalog, system: &system };
     let (writer, from) = match plan {
         Plan::Create { drop_first } => {
@@ -71,7 +72,12 @@ pub(super) async fn start(settings: &Settings, source: &Source) -> Result<Starte
         }
         Plan::Resume { from } => {
             let writer = Writer::new(audit, &source.name, &source.mapping, from, timeout).await;
-            (writer.map_err(Fault::Write)?, from)
+            let writer = writer.map_err(Fault::Write)?;
+            if source.mapping.kratos.is_some() {
+                let pending = writer.kept(kratos::PENDING).await.map_err(Fault::Write)?;
+                translator.restore_pending(&pending);
+            }
+            (writer, from)
         }
     };
     let options = options(source, &settings.limits);

@@ -103,7 +103,7 @@ impl Attempt {
 }
 
 fn words(flags: Flags) -> String {
-    let Flags { escaped, truncated, redacted, unchanged: _, unresolved: _ } = flags;
+    let Flags { escaped, truncated, redacted, unchanged: _, unresolved: _, inferred: _ } = flags;
     let named = [(escaped, "escaped"), (redacted, "redacted"), (truncated, "truncated")];
     let set = named.iter().filter(|(is_set, _)| *is_set).map(|(_, name)| *name);
     set.collect::<Vec<_>>().join(",")

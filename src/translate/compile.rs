@@ -48,7 +48,11 @@ impl<'a> Compiler<'a> {
         compiler.remember();
         compiler.moved();
         compiler.kin();
-        compiler.errors
+        let mut errors = compiler.errors;
+        if let Some(kratos) = &mapping.kratos {
+            errors.extend(kratos.check_relation(mapping, relation, Some(unpublished)));
+        }
+        errors
     }
 
     /// The rules of the relation's rows, in the file's order.

@@ -112,19 +112,20 @@ impl Translator {
         Ok(())
     }
 
-    /// The names that a row of a snapshot gives.
+    /// The names that a row of a snapshot gives; or those that are missing for them, and then nothing is lost by calling again.
     pub fn feed_old_row(
         &mut self,
         table: &Table,
         tuple: TupleData<'_>,
         spans: &mut RowSpans,
         batch: &mut Batch,
-    ) {
+    ) -> Vec<NameKey> {
         let row = Row::new(Operation::Insert, &table.relation, None, Some(tuple), spans);
         self.feed_names(table, &row, batch);
         if let Some(remember) = &table.remember {
             remember.keep(&row, &mut self.names, &mut batch.names);
         }
+        self.feed_kratos(table, &row, batch)
     }
 
     /// Events of a row that is older than the slot, for the rules that ask for them; or the names that are missing for them, and then nothing is done.
@@ -304,7 +305,7 @@ pub(super) fn close_payload(
     if let Some(cause) = cause {
         push_formatted(out, format_args!(",\"cause\":\"{cause}\""));
     }
-    let Flags { escaped, truncated, redacted, unchanged, unresolved } = *flags;
+    let Flags { escaped, truncated, redacted, unchanged, unresolved, inferred } = *flags;
     let named = [
         (backfill, "backfill"),
         (escaped, "escaped"),
@@ -312,6 +313,7 @@ pub(super) fn close_payload(
         (redacted, "redacted"),
         (unchanged, "unchanged"),
         (unresolved, "unresolved"),
+        (inferred, "inferred"),
     ];
     for (_, name) in named.iter().filter(|(is_set, _)| *is_set) {
         push_formatted(out, format_args!(",\"{name}\":true"));

@@ -3,7 +3,9 @@
 use super::{
     Limits, NAMES_WINDOW_CHANGES, RowChange, Table, TranslateError, Translator,
     caller::Gathered,
-    commit_of, for_each_entry, moved,
+    commit_of, for_each_entry,
+    kratos::Kratos,
+    moved,
     names::{NameKey, Names},
     remember::Known,
     row_change,
@@ -99,7 +101,9 @@ impl Translator {
                         let tables = gathering.changed.as_ref().unwrap_or(&self.tables);
                         let cursor = gathering.cursor.clone();
                         let spans = &mut self.spans;
-                        let window = Window { tables, names: &self.names, limits: self.limits };
+                        let kratos = self.kratos.as_ref();
+                        let (names, limits) = (&self.names, self.limits);
+                        let window = Window { tables, names, kratos, limits };
                         return window.missing(transaction, cursor, spans);
                     }
                 }
@@ -142,6 +146,7 @@ impl Translator {
 pub(super) struct Window<'a> {
     pub(super) tables: &'a Tables,
     pub(super) names: &'a Names,
+    pub(super) kratos: Option<&'a Kratos>,
     pub(super) limits: Limits,
 }
 
@@ -172,6 +177,9 @@ impl Window<'_> {
                 break;
             };
             let row = Row::new(operation, &table.relation, old, new, spans);
+            let foreseen = self.kratos.zip(table.kratos);
+            missing
+                .extend(foreseen.and_then(|(kratos, kind)| kratos.foresee(kind, &row, self.names)));
             let mut tell = |key| {
                 if !missing.contains(&key) {
                     missing.push(key);

@@ -8,6 +8,7 @@ mod text;
 use super::{
     context::ContextSpec,
     example::Examples,
+    kratos::{self, spec::KratosSpec},
     value::{Columns, Name, OneOrMore, RowsSpec, Scalar, TextOr, ValueSpec},
 };
 use crate::tuple::Operation;
@@ -31,6 +32,8 @@ pub struct Mapping {
     pub contexts: Vec<ContextSpec>,
     /// `[attempts]`: qualified table → the word for its rows in the event types of failed attempts.
     pub attempts: BTreeMap<Name, Name>,
+    /// The tables of Ory Kratos, which are translated by hand.
+    pub kratos: Option<KratosSpec>,
 }
 
 #[derive(Debug)]
@@ -60,6 +63,7 @@ struct File {
     context: Vec<ContextSpec>,
     #[serde(default)]
     attempts: BTreeMap<Name, Name>,
+    kratos: Option<KratosSpec>,
 }
 
 /// A table whose rows give names to keys.
@@ -338,6 +342,7 @@ impl Mapping {
             ignores: parsed.ignore,
             cascades: parsed.cascade,
             remember: parsed.remember.into_iter().collect(),
+            kratos: parsed.kratos,
             contexts: parsed.context,
             attempts: parsed.attempts,
             moved: parsed.moved.into_iter().collect(),
@@ -371,12 +376,36 @@ impl Mapping {
         self.names.iter().position(|(candidate, _)| candidate == name)
     }
 
-    /// What is kept of a source in `portal_audit.names`, by the number of its kind: the names tables, then the remembered rows.
+    /// What is kept of a source in `portal_audit.names`, as the audit database calls it: the names tables, then the remembered rows, then what Kratos' translator knows. A place in it is a [`NameKey::names`](super::names::NameKey::names).
     #[must_use]
     pub fn entities(&self) -> Vec<String> {
         let names = self.names.iter().map(|(name, _)| name.clone());
         let rows = self.remember.iter().map(|(table, _)| format!("row.{}", table.get_ref()));
-        names.chain(rows).collect()
+        let kratos = self.kratos.iter().flat_map(|_| kratos::ENTITIES).map(str::to_owned);
+        names.chain(rows).chain(kratos).collect()
+    }
+
+    /// Where the kinds of Kratos' translator begin among them.
+    #[must_use]
+    pub fn kratos_base(&self) -> usize {
+        self.names.len() + self.remember.len()
+    }
+
+    /// Every event type with its sentence, who may see it and how long it is kept.
+    pub fn declared(&self) -> impl Iterator<Item = (&Name, &Name, &[Name], Retention)> {
+        let rules = self.rules.iter().map(|rule| {
+            (
+                &rule.event_type,
+                &rule.describe,
+                rule.visible_to.as_slice(),
+                *rule.retention.get_ref(),
+            )
+        });
+        let kratos = self.kratos.iter().flat_map(|kratos| &kratos.event).map(|declared| {
+            let visible_to = declared.visible_to.as_slice();
+            (&declared.event_type, &declared.describe, visible_to, *declared.retention.get_ref())
+        });
+        rules.chain(kratos)
     }
 
     /// The columns of a table that are remembered of each row, because its replica identity does not carry their old values, and the number of their kind.
@@ -405,9 +434,10 @@ impl Mapping {
 
     /// Every table that the mapping reads, once, in alphabetical order.
     #[must_use]
-    pub fn tables(&self) -> Vec<&str> {
-        let mut tables: Vec<&str> =
-            self.table_names().map(|name| name.get_ref().as_str()).collect();
+    pub fn tables(&self) -> Vec<String> {
+        let given = self.table_names().map(|name| name.get_ref().clone());
+        let kratos = self.kratos.iter().flat_map(|kratos| kratos.tables().map(|(name, _)| name));
+        let mut tables: Vec<String> = given.chain(kratos).collect();
         tables.sort_unstable();
         tables.dedup();
         tables

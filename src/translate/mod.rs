@@ -14,6 +14,7 @@ pub mod emit;
 pub mod example;
 mod gather;
 pub mod json;
+pub mod kratos;
 pub mod lookup;
 pub mod mapping;
 mod moved;
@@ -36,6 +37,7 @@ use crate::{
 };
 use caller::{Gathered, joined_key, name_text};
 use gather::{Gathering, Window, needs_names, remembered};
+use kratos::Kratos;
 use mapping::{Mapping, MappingErrors};
 use names::{NameKey, NameRow, Names};
 use rule::{Rule, Source};
@@ -135,6 +137,7 @@ pub struct Translator {
     tables: Tables,
     contexts: context::Readers,
     names: Names,
+    kratos: Option<Kratos>,
     limits: Limits,
     spans: RowSpans,
     /// Memory of the last [`Translation::audit`].
@@ -148,6 +151,7 @@ impl Translator {
         let collects = mapping.rows_specs().next().is_some() || !mapping.cascades.is_empty();
         let names = Names::new(mapping.entities().len(), limits.names);
         let contexts = context::Readers::new(&mapping);
+        let kratos = Kratos::new(origin, source, &mapping, limits.value_bytes);
         Self {
             origin,
             source: source.to_owned(),
@@ -156,6 +160,7 @@ impl Translator {
             tables: Tables::default(),
             contexts,
             names,
+            kratos,
             limits,
             spans: RowSpans::default(),
             audit: String::new(),
@@ -169,6 +174,7 @@ impl Translator {
 
     /// Begins a transaction.
     pub fn begin(&mut self, transaction: &Transaction) -> Translation {
+        self.begin_kratos();
         let gathers = self.collects || transaction.has_logical_messages;
         let mut audit = std::mem::take(&mut self.audit);
         audit.clear();
@@ -225,6 +231,9 @@ impl Translator {
             let Some((wal_start, message)) =
                 message.map_err(|source| unreadable(transaction, source))?
             else {
+                if !self.finish_kratos(transaction, events, batch) {
+                    return Ok(Step::Names(self.missing_of_kratos()));
+                }
                 self.audit = std::mem::take(audit);
                 return Ok(Step::Done);
             };
@@ -255,10 +264,12 @@ impl Translator {
             };
             if missing {
                 translation.cursor.rewind(offset);
-                let Self { tables, names, limits, .. } = self;
-                let window = Window { tables, names, limits: *limits };
+                let mut keys = self.missing_of_kratos();
+                let Self { tables, names, kratos, limits, .. } = self;
+                let window = Window { tables, names, kratos: kratos.as_ref(), limits: *limits };
                 let cursor = translation.cursor.clone();
-                return window.missing(transaction, cursor, &mut self.spans).map(Step::Names);
+                keys.extend(window.missing(transaction, cursor, &mut self.spans)?);
+                return Ok(Step::Names(keys));
             }
         }
     }
@@ -300,25 +311,37 @@ impl Translator {
         let row = row.with_remembered(&remembered);
         let at = place.transaction.commit_time;
         let ready = !table.has_lookups || !needs_names(&table, &row, at, &self.names, &mut |_| {});
+        let mut here = *place.last;
+        here.advance(place.wal_start, oid);
+        let by_kratos =
+            if ready { self.change_kratos(&table, &row, here, place, batch) } else { None };
+        let ready = by_kratos.is_some();
         if ready {
             self.feed_names(&table, &row, batch);
             if let Some(remember) = &table.remember {
                 remember.keep(&row, &mut self.names, &mut batch.names);
             }
-            place.last.advance(place.wal_start, oid);
+            *place.last = here;
             batch.changes += 1;
-            self.tell(&table, row, place, batch);
+            self.tell(&table, row, by_kratos == Some(true), place, batch);
         }
         self.spans = spans;
         Ok(ready)
     }
 
     /// The events of one row's change, and of the entries in it.
-    fn tell(&mut self, table: &Table, row: Row<'_>, place: &mut Place<'_>, batch: &mut Batch) {
+    fn tell(
+        &mut self,
+        table: &Table,
+        row: Row<'_>,
+        by_kratos: bool,
+        place: &mut Place<'_>,
+        batch: &mut Batch,
+    ) {
         let at = place.transaction.commit_time;
         let mut cause = place.gathered.deletions.cause(&table.kin, &row);
         let mut own = None;
-        let mut taken = table.ignores.iter().any(|takes| takes.matches(&row, at));
+        let mut taken = by_kratos || table.ignores.iter().any(|takes| takes.matches(&row, at));
         for rule in table.rules.iter().filter(|rule| rule.takes.matches(&row, at)) {
             taken = true;
             if place.is_wanted(rule, &row) {

@@ -12,6 +12,10 @@ pub struct TableNeeds {
     pub columns: BTreeSet<String>,
     /// Those whose value before an UPDATE or of a deleted row is read, so that the replica identity must carry them.
     pub old_columns: BTreeSet<String>,
+    /// Columns that are read where they exist.
+    pub optional_columns: BTreeSet<String>,
+    /// Whether the table may be missing.
+    pub is_optional: bool,
 }
 
 /// By qualified table name.
@@ -57,6 +61,9 @@ pub fn needs(mapping: &Mapping) -> BTreeMap<String, TableNeeds> {
         for column in columns {
             needs.read(table.get_ref(), column, true);
         }
+    }
+    if let Some(kratos) = &mapping.kratos {
+        kratos.needs(&mut needs.tables);
     }
     needs.tables
 }

@@ -3,6 +3,7 @@
 use super::{
     cascade::Kin,
     compile::Compiler,
+    kratos::spec::Kind,
     mapping::{Mapping, MappingErrors},
     remember::Remember,
     rule::{Collected, NameFeed, Rule, Source, Takes},
@@ -27,6 +28,8 @@ pub struct Table {
     pub(super) feeds: Vec<NameFeed>,
     pub(super) collected: Vec<Collected>,
     pub(super) has_lookups: bool,
+    /// Which of Kratos' tables it is.
+    pub(super) kratos: Option<Kind>,
 }
 
 impl Table {
@@ -39,7 +42,10 @@ impl Table {
         let (rules, unfolds, ignores) = (compiler.rules(), compiler.unfolds(), compiler.ignores());
         let (feeds, remember, kin) = (compiler.name_feeds(), compiler.remember(), compiler.kin());
         let (moved, collected) = (compiler.moved(), compiler.collected());
-        let errors = compiler.errors;
+        let mut errors = compiler.errors;
+        let kratos = mapping.kratos.as_ref();
+        errors.extend(kratos.iter().flat_map(|spec| spec.check_relation(mapping, &relation, None)));
+        let kratos = kratos.and_then(|spec| spec.table(&relation)).map(|table| table.kind);
         if !errors.is_empty() {
             return Err(MappingErrors(errors));
         }
@@ -59,6 +65,7 @@ impl Table {
             feeds,
             collected,
             has_lookups,
+            kratos,
         })
     }
 
@@ -71,6 +78,7 @@ impl Table {
     /// Whether its rows can be events.
     pub(super) fn has_rules(&self) -> bool {
         !(self.rules.is_empty() && self.unfolds.is_empty() && self.ignores.is_empty())
+            || self.kratos.is_some()
     }
 
     /// Whether the mapping uses the table at all.

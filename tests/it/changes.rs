@@ -1,10 +1,14 @@
 //! The fixtures are the suite: an action's SQL in `tests/changes/<source>/NAME.sql`, the events it gives beside it in `NAME.events`.
 //!
 //! What stands before the line `-- when` is there before the audit begins. `./x bless` rewrites the `.events`; the difference is reviewed. Each is compared with the portal's own journal too, unless a line `-- unproven:` says why that cannot be.
+//! The identity server's requests are transactions of their own: there each line is one.
 
-use crate::support::{Portal, run, sample};
+use crate::support::{Portal, kratos, run, sample};
 use expect_test::expect_file;
-use std::path::{Path, PathBuf};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+};
 use tokio::task::JoinSet;
 
 /// Fixtures that run at the same time.
@@ -38,11 +42,23 @@ async fn check(path: PathBuf) {
     assert_eq!((proof.lost, proof.doubled), (0, 0), "{stem}: {:#?}", proof.differences);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn portal() {
+async fn check_kratos(path: PathBuf) {
+    let script = std::fs::read_to_string(&path).unwrap();
+    let (given, when) = script.split_once("-- when\n").expect("a fixture has a line `-- when`");
+    let stem = path.file_stem().unwrap().to_str().unwrap();
+    let portal = kratos::identity_server(&format!("kratos_{stem}")).await;
+    kratos::steps(&portal, given).await;
+    let sidecar = portal.start().await;
+    kratos::steps(&portal, when).await;
+    kratos::decided(&portal).await;
+    sidecar.stop().await;
+    expect_file![path.with_extension("events")].assert_eq(&portal.events().await);
+}
+
+async fn all<F: Future<Output = ()> + Send + 'static>(source: &str, check: fn(PathBuf) -> F) {
     let mut running = JoinSet::new();
     let mut failed = 0;
-    for fixture in fixtures("portal") {
+    for fixture in fixtures(source) {
         if running.len() == AT_ONCE {
             failed += u32::from(running.join_next().await.unwrap().is_err());
         }
@@ -52,4 +68,14 @@ async fn portal() {
         failed += u32::from(checked.is_err());
     }
     assert_eq!(failed, 0, "fixtures failed; each is told above");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn portal() {
+    all("portal", check).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kratos() {
+    all("kratos", check_kratos).await;
 }

@@ -16,6 +16,7 @@ mod contexts;
 mod coverage;
 mod demo;
 mod ignored;
+mod kratos;
 mod large;
 mod mapping;
 mod names;

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 /// Fixtures that run at the same time.
 const AT_ONCE: usize = 4;
-/// Lines of one event type, its header included.
+/// Lines of one event type under its header.
 const BLOCK_LINES_MAX: usize = 12;
 const SHIPPED: &str = include_str!("../../deploy/mapping/merge-reference.toml");
 
@@ -109,19 +109,14 @@ async fn a_mapping_that_does_not_fit_the_database_stops_its_source() {
 /// The shipped blocks: their lines without blanks, comments and examples, and the line with the type.
 fn blocks() -> Vec<(usize, String)> {
     let mut blocks: Vec<(usize, String)> = Vec::new();
-    let mut is_example = false;
+    let mut is_inside = false;
     for line in SHIPPED.lines().map(str::trim) {
-        if line.starts_with("[[event]]") {
-            blocks.push((0, String::new()));
-        }
         if line.starts_with('[') {
-            is_example = line.starts_with("[[event.example]]");
+            is_inside = line == "[[event]]";
+            blocks.extend(is_inside.then(|| (0, String::new())));
         }
-        if line == "[attempts]" {
-            break;
-        }
-        let Some((lines, event_type)) = blocks.last_mut() else { continue };
-        *lines += usize::from(!line.is_empty() && !line.starts_with('#') && !is_example);
+        let Some((lines, event_type)) = blocks.last_mut().filter(|_| is_inside) else { continue };
+        *lines += usize::from(!line.is_empty() && !line.starts_with(['#', '[']));
         if let Some(word) = line.strip_prefix("type ") {
             *event_type = word.trim_matches([' ', '=', '"']).to_owned();
         }
@@ -143,14 +138,14 @@ fn an_event_type_is_a_few_lines_and_has_its_fixture() {
 }
 
 const NEW_TYPE: &str = r#"[[event]]
-type         = "facility_registered"
+type         = "facility_sited"
 table        = "portal.facilities"
 on           = "insert"
 subject      = "name"
 subject_type = "facility"
 target       = { column = "properties", path = "$.site.name" }
 payload      = { access = { label = "access_mode" }, racks = { column = "properties", path = "$.racks[*].id", list = true } }
-describe     = "{caller} registered facility {subject} at {target}"
+describe     = "{caller} put facility {subject} at {target}"
 visible_to   = ["admin"]
 retention    = "project"
 "#;
@@ -172,14 +167,16 @@ async fn a_new_event_type_is_a_block_and_no_rust() {
         .await;
     sidecar.stop().await;
     expect_test::expect![[r#"
-        facility_registered  caller= (none)  subject=facility/lighthouse  target=Pier 4  ok
+        facility_registered  caller= (none)  subject=facility/lighthouse  ok
+            {"address": "::1", "access_mode": "public", "description": ""}
+        facility_sited  caller= (none)  subject=facility/lighthouse  target=Pier 4  ok
             {"racks": [7, 9], "access": "public"}
     "#]]
     .assert_eq(&portal.events().await);
     let describe =
-        "SELECT describe FROM portal_audit.event_types WHERE event_type = 'facility_registered'";
+        "SELECT describe FROM portal_audit.event_types WHERE event_type = 'facility_sited'";
     let describe: String = value(&portal.audit, describe).await;
-    assert_eq!(describe, "{caller} registered facility {subject} at {target}");
+    assert_eq!(describe, "{caller} put facility {subject} at {target}");
 }
 
 /// Parses; what it finds does not matter, and any fault must have a place in the file.

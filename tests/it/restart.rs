@@ -125,10 +125,13 @@ async fn twenty_kills_lose_and_double_nothing() {
     let samples = rule.join_next().await.unwrap().unwrap();
 
     let proof = portal.proof().await;
+    let types = "SELECT count(DISTINCT event_type) FROM public.events";
+    let types: i64 = value(&portal.audit, types).await;
     println!(
-        "{KILLS} kills, {samples} looks at the confirm rule, {} changes, {} events",
+        "{KILLS} kills, {samples} looks at the confirm rule, {} changes, {} events of {types} types",
         proof.changes, proof.events
     );
+    assert!(types > 50, "all of the portal must live: {types} event types");
     assert!(proof.events > 500, "the workload must do something: {proof:?}");
     assert_eq!((proof.lost, proof.doubled), (0, 0), "{:#?}", proof.differences);
     let counted: i64 = value(&portal.audit, "SELECT events FROM portal_audit.progress").await;

@@ -262,6 +262,21 @@ fn files_and_functions_fit() {
     }
 }
 
+#[test]
+fn each_event_type_of_the_identity_server_has_a_fixture() {
+    let told: Vec<String> = std::fs::read_dir(root().join("tests/changes/kratos"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "events"))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    for (event_type, _) in portal_audit::translate::kratos::spec::EVENT_TYPES {
+        let line = format!("{event_type}  caller=");
+        let is_told = told.iter().flat_map(|text| text.lines()).any(|own| own.starts_with(&line));
+        assert!(is_told, "{event_type} is in no fixture");
+    }
+}
+
 /// A table or column of ours without a comment is one that ops must guess.
 #[tokio::test]
 async fn what_is_ours_in_the_audit_database_is_explained() {
