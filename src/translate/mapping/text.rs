@@ -61,9 +61,13 @@ impl Mapping {
         start..end
     }
 
-    /// Where the mapping switches on an event type that no `[[event]]` block gives, but a translator in Rust: a failed attempt.
+    /// Where the mapping switches on an event type that no `[[event]]` block gives, but a translator in Rust: what Ory Kratos does, or a failed attempt.
     #[must_use]
     pub fn by_hand(&self, event_type: &str) -> Option<Range<usize>> {
+        let mut declared = self.kratos.iter().flat_map(|kratos| &kratos.event);
+        if let Some(declared) = declared.find(|spec| spec.event_type.get_ref() == event_type) {
+            return Some(declared.event_type.span());
+        }
         let (entity, _operation) = event_type.strip_suffix("_failed")?.rsplit_once('_')?;
         let word = self.attempts.values().find(|word| word.get_ref() == entity)?;
         Some(word.span())
