@@ -44,12 +44,10 @@ impl Live {
         let alone = mapping.only(rule);
         let mut faults = Vec::new();
         for table in alone.tables() {
-            let names = mapping.names.iter().any(|(_, names)| *names.table.get_ref() == table);
             let is_own = *rule.table.get_ref() == table;
-            let found = self.catalog.faults(&alone, &table);
-            // A names table that the rule does not ask is no concern of it.
-            let concerns = |fault: &MappingError| is_own || !names || lines.contains(&fault.line);
-            faults.extend(found.into_iter().filter(concerns));
+            // What the rest of the mapping says of another table is no concern of the rule.
+            let concerns = |fault: &MappingError| is_own || lines.contains(&fault.line);
+            faults.extend(self.catalog.faults(&alone, &table).into_iter().filter(concerns));
         }
         faults
     }

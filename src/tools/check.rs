@@ -45,7 +45,7 @@ async fn check_live(source: &Source, mapping: &Mapping) -> Result<(), Failure> {
 /// How large a mapping is, on one line.
 fn summary(mapping: &Mapping) -> String {
     let types: BTreeSet<&str> =
-        mapping.rules.iter().map(|rule| rule.event_type.get_ref().as_str()).collect();
+        mapping.declared().map(|(event_type, ..)| event_type.get_ref().as_str()).collect();
     let count =
         |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     [

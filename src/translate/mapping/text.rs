@@ -61,10 +61,16 @@ impl Mapping {
         start..end
     }
 
-    /// Where the mapping switches on an event type that no `[[event]]` block gives, but a translator in Rust. There is none yet.
+    /// Where the mapping switches on an event type that no `[[event]]` block gives, but a translator in Rust: what Ory Kratos does, or a failed attempt.
     #[must_use]
-    pub fn by_hand(&self, _event_type: &str) -> Option<Range<usize>> {
-        None
+    pub fn by_hand(&self, event_type: &str) -> Option<Range<usize>> {
+        let mut declared = self.kratos.iter().flat_map(|kratos| &kratos.event);
+        if let Some(declared) = declared.find(|spec| spec.event_type.get_ref() == event_type) {
+            return Some(declared.event_type.span());
+        }
+        let (entity, _operation) = event_type.strip_suffix("_failed")?.rsplit_once('_')?;
+        let word = self.attempts.values().find(|word| word.get_ref() == entity)?;
+        Some(word.span())
     }
 
     /// The mapping with one of its rules alone; names and labels stay.
