@@ -12,6 +12,7 @@ use crate::{
         Batch, Limits, Table, Translator,
         emit::OldRow,
         mapping::{Mapping, MappingErrors},
+        needs::needs,
     },
     tuple::RowSpans,
     write::{End, WriteError, Writer},
@@ -130,6 +131,26 @@ impl Snapshot<'_> {
         Ok(())
     }
 
+    /// What is selected of a table: a text of each column that is read, NULL for the others. PostgreSQL 14 publishes whole tables, and we may not read all of them, nor want to.
+    fn columns(&self, table: &SourceTable) -> String {
+        let needs = needs(self.mapping);
+        let needs = needs.get(&table.relation.qualified_name());
+        let is_needed = |name: &String| {
+            needs.is_some_and(|needs| {
+                needs.columns.contains(name) || needs.old_columns.contains(name)
+            })
+        };
+        let columns = table.relation.columns.iter().enumerate().map(|(position, column)| {
+            if !column.key && !table.primary_key.contains(&position) && !is_needed(&column.name) {
+                return "NULL::text".to_owned();
+            }
+            // The type's own output, as in the stream: a cast to text turns `t` into `true` and cuts the blanks of a char(n).
+            let column = crate::wire::quote_identifier(&column.name);
+            format!("CASE WHEN {column} IS DISTINCT FROM NULL THEN format('%s', {column}) END")
+        });
+        columns.collect::<Vec<_>>().join(", ")
+    }
+
     async fn read(
         &self,
         purpose: Purpose,
@@ -143,16 +164,7 @@ impl Snapshot<'_> {
         let table =
             Table::compile(self.mapping, relation.clone()).map_err(SnapshotError::Mapping)?;
         let quote = crate::wire::quote_identifier;
-        let columns: Vec<String> = relation
-            .columns
-            .iter()
-            .map(|column| quote(&column.name))
-            // The type's own output, as in the stream: a cast to text turns `t` into `true` and cuts the blanks of a char(n).
-            .map(|column| {
-                format!("CASE WHEN {column} IS DISTINCT FROM NULL THEN format('%s', {column}) END")
-            })
-            .collect();
-        let (columns, schema) = (columns.join(", "), quote(&relation.namespace));
+        let (columns, schema) = (self.columns(source_table), quote(&relation.namespace));
         let query = format!("SELECT {columns} FROM {schema}.{}", quote(&relation.name));
         let failed =
             |report| SnapshotError::Source { action: format!("read table {name}"), report };
