@@ -151,6 +151,30 @@ impl Snapshot<'_> {
         Ok(())
     }
 
+    /// What is selected of a table: a text of each column that is read, NULL for the others. PostgreSQL 14 publishes whole tables, and we may not read all of them, nor want to.
+    fn columns(&self, table: &SourceTable) -> String {
+        let needs = needs(self.mapping);
+        let needs = needs.get(&table.relation.qualified_name());
+        let is_needed = |name: &String| {
+            needs.is_some_and(|needs| {
+                let lists = [&needs.columns, &needs.old_columns, &needs.optional_columns];
+                lists.iter().any(|list| list.contains(name))
+            })
+        };
+        // Of a whole row everything is identity; what is not named is not read all the same.
+        let is_full = table.relation.replica_identity == ReplicaIdentity::Full;
+        let columns = table.relation.columns.iter().enumerate().map(|(position, column)| {
+            let is_key = (column.key && !is_full) || table.primary_key.contains(&position);
+            if !is_key && !is_needed(&column.name) {
+                return "NULL::text".to_owned();
+            }
+            // The type's own output, as in the stream: a cast to text turns `t` into `true` and cuts the blanks of a char(n).
+            let column = crate::wire::quote_identifier(&column.name);
+            format!("CASE WHEN {column} IS DISTINCT FROM NULL THEN format('%s', {column}) END")
+        });
+        columns.collect::<Vec<_>>().join(", ")
+    }
+
     async fn read(
         &self,
         purpose: Purpose,
@@ -165,29 +189,7 @@ impl Snapshot<'_> {
         let table =
             Table::compile(self.mapping, relation.clone()).map_err(SnapshotError::Mapping)?;
         let quote = crate::wire::quote_identifier;
-        // Others the role may not even read: up to 14 there are no column lists, and a publication has all columns.
-        let needed = needs(self.mapping).remove(&name).unwrap_or_default();
-        let is_read = |place: usize, column: &str| {
-            let lists = [&needed.columns, &needed.old_columns, &needed.optional_columns];
-            lists.iter().any(|list| list.contains(column))
-                || source_table.primary_key.contains(&place)
-        };
-        let columns: Vec<String> = relation
-            .columns
-            .iter()
-            .enumerate()
-            // The type's own output, as in the stream: a cast to text turns `t` into `true` and cuts the blanks of a char(n).
-            .map(|(place, column)| {
-                let name = quote(&column.name);
-                match is_read(place, &column.name) {
-                    true => format!(
-                        "CASE WHEN {name} IS DISTINCT FROM NULL THEN format('%s', {name}) END"
-                    ),
-                    false => "NULL::text".to_owned(),
-                }
-            })
-            .collect();
-        let (columns, schema) = (columns.join(", "), quote(&relation.namespace));
+        let (columns, schema) = (self.columns(source_table), quote(&relation.namespace));
         let query =
             format!("SELECT {columns} FROM {schema}.{} WHERE {filter}", quote(&relation.name));
         let failed =

@@ -1,7 +1,7 @@
 //! Ory Kratos, the identity server, as a source: logins cannot be told from one row, so they are translated by hand.
 //!
 //! # Why not by rules
-//! A failed login is an UPDATE of a flow that says so, but the success after it repeats the words. A success is a new session, but not each new session is a login. A login that is refused after the password was right leaves no word at all. So a row is read together with what was before it ([`state`], in the names map) and with what comes after it: what is not yet clear waits as [`state::Pending`], and is decided by a later row or when the log has passed its window ([`Kratos::tick`]). While something waits, "complete to" stays before it.
+//! A failed login is an UPDATE of a flow that says so, but the success after it repeats the words. A success is a new session, but not each new session is a login. A login that is refused after the password was right leaves no word at all. So a row is read together with what was before it (`state`, in the names map) and with what comes after it: what is not yet clear waits as `Pending`, and is decided by a later row or when the log has passed its window (`Kratos::tick`). While something waits, "complete to" stays before it.
 //!
 //! # Versions
 //! | Kratos | what differs | here |

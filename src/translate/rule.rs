@@ -225,7 +225,7 @@ pub struct NameFeed {
 /// A list of rows that rules of other tables ask for, compiled against the table of those rows.
 #[derive(Debug)]
 pub struct Collected {
-    /// Place among the mapping's [`Mapping::rows_specs`].
+    /// Place among the mapping's `Mapping::rows_specs`.
     pub slot: usize,
     pub key: Vec<usize>,
     pub column: usize,
