@@ -13,7 +13,7 @@ use crate::{
 use tokio_postgres::types::PgLsn;
 
 mod transactions;
-pub use transactions::{Outcome, is_server, log_end, outcomes};
+pub use transactions::{Outcome, clock_and_log_end, is_server, log_end, outcomes};
 
 /// Why a source cannot be followed as it is. A server's report is not a source of the error: its DETAIL is not for the log.
 #[derive(Debug, thiserror::Error)]

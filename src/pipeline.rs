@@ -6,6 +6,7 @@
 //!   keepalive ┐                                             │ end_lsn, after COMMIT
 //!             └─▶ confirm task ◀════════written═════════════┘
 //!                   └─▶ status update to the walsender
+//!  clock task: the source's clock and the end of its log ─▶ what is complete
 //! ```
 //!
 //! # The confirm rule
@@ -210,8 +211,10 @@ async fn session(
         written_seen.clone(),
     );
     tasks.spawn(resolver.run());
+    let (clock, horizon) = horizon::Clock::new(settings, source, written_seen.clone());
+    tasks.spawn(clock.run());
     let replies_wanted = Arc::clone(&replies);
-    let reader = read::Reader::new(settings, source, translator, work, replies_wanted, end_lsn);
+    let reader = read::Reader::new(settings, translator, horizon, work, replies_wanted, end_lsn);
     tasks.spawn(reader.run(frames, stop));
     tasks.spawn(write(writer, teller, stored, work_taken, written));
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);

@@ -5,7 +5,7 @@
 use crate::{
     catalog::{Catalog, SourceTable},
     connect::{self, Session},
-    decode::{DecodeError, Message, TupleData, decode},
+    decode::{DecodeError, Message, ReplicaIdentity, TupleData, decode},
     lsn::Lsn,
     timestamp::Timestamp,
     translate::{
@@ -125,7 +125,8 @@ impl Snapshot<'_> {
             }
             self.execute("end the snapshot", "COMMIT").await?;
         }
-        let end = End { end_lsn: self.consistent_point, last_commit: None, complete_to: self.time };
+        let end =
+            End { end_lsn: self.consistent_point, last_commit: None, complete_to: Some(self.time) };
         let events = pass.events + pass.batch.events.len() as u64;
         writer.write(&pass.batch, Some(end)).await.map_err(SnapshotError::Write)?;
         Ok(events)

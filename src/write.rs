@@ -75,7 +75,8 @@ pub struct End {
     pub end_lsn: Lsn,
     /// Commit time of the last transaction of the batch, if it has one.
     pub last_commit: Option<Timestamp>,
-    pub complete_to: Timestamp,
+    /// `None`: nothing new is known of it.
+    pub complete_to: Option<Timestamp>,
 }
 
 /// Writes one source's events.

@@ -1,7 +1,7 @@
 //! How transactions of a source ended, and where its log ends.
 
 use super::CatalogError;
-use crate::{connect::Session, lsn::Lsn};
+use crate::{connect::Session, lsn::Lsn, timestamp::Timestamp};
 use tokio_postgres::types::PgLsn;
 
 /// SQLSTATE of `pg_xact_status` for a transaction that is yet to come: another cluster's, or one that never was.
@@ -88,6 +88,19 @@ pub async fn log_end(session: &Session) -> Result<Lsn, CatalogError> {
     let row = session.client.query_one(QUERY, &[]).await;
     let row = row.map_err(|report| CatalogError::Query { report })?;
     Ok(end_of_last_record(Lsn(row.get::<_, PgLsn>(0).into())))
+}
+
+/// The source's clock, and where the last record of its log ended then.
+///
+/// # Errors
+/// The source does not answer.
+pub async fn clock_and_log_end(session: &Session) -> Result<(Timestamp, Lsn), CatalogError> {
+    // In this order: what commits between the two may only make the end later. A standby's log ends where it is replayed to.
+    const QUERY: &str = "SELECT clock_timestamp(), CASE WHEN pg_is_in_recovery() THEN coalesce(pg_last_wal_replay_lsn(), '0/0') ELSE pg_current_wal_insert_lsn() END";
+    let row = session.client.query_one(QUERY, &[]).await;
+    let row = row.map_err(|report| CatalogError::Query { report })?;
+    let time = Timestamp::from(row.get::<_, chrono::DateTime<chrono::Utc>>(0));
+    Ok((time, end_of_last_record(Lsn(row.get::<_, PgLsn>(1).into()))))
 }
 
 /// At the border of a page the next record will be inserted behind the page's header, and until there is one nothing gets that far.

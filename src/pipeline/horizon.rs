@@ -1,77 +1,132 @@
-//! Up to which time the log has certainly been read, for what waits for a row that may yet come.
+//! Up to which time the log has certainly been read.
 //!
-//! A keepalive does not tell: while the server works through what is behind, it answers with its own clock of now and a position of long ago. So, when something is due, the source is asked once for its position and its clock together; as soon as the stream has passed that position, everything that was committed before that time has been read.
+//! # Why
+//! A keepalive does not tell: a server that works through a backlog answers with its clock of now and a position of long ago. So the source is asked now and then for its clock and the end of its log together; as soon as the stream has passed that end, everything that was committed before that time has been read.
 
+use super::Fault;
 use crate::{
+    catalog::{self, CatalogError},
     chain::chain,
+    config::{Settings, Source},
     connect::{self, Session},
     conninfo::ConnInfo,
     lsn::Lsn,
     timestamp::Timestamp,
 };
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
 
-/// How long the source has to answer; it is asked again at the next keepalive. The stream is not read meanwhile.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How long the source has to answer; then its session is closed, and it is asked again.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// A session is used this long, because a smart shutdown of the source waits for each to end.
+const SESSION_MAX: Duration = Duration::from_secs(60);
 
-/// What the source answered last.
+/// The source's clock, and where its log ended then.
+type Answer = Option<(Timestamp, Lsn)>;
+
+/// The clock task: asks the source, until the write task has ended.
+#[derive(Debug)]
+pub(super) struct Clock {
+    source: String,
+    conninfo: ConnInfo,
+    interval: Duration,
+    answers: watch::Sender<Answer>,
+    written: watch::Receiver<Lsn>,
+}
+
+impl Clock {
+    /// A clock, and what the read task makes of its answers.
+    pub(super) fn new(
+        settings: &Settings,
+        source: &Source,
+        written: watch::Receiver<Lsn>,
+    ) -> (Self, Horizon) {
+        let (answers, seen) = watch::channel(None);
+        let interval = Duration::from_millis(settings.limits.complete_interval_ms);
+        let (conninfo, source) = (source.conninfo.clone(), source.name.clone());
+        let horizon = Horizon { answers: seen, next: None, passed: None };
+        (Self { source, conninfo, interval, answers, written }, horizon)
+    }
+
+    pub(super) async fn run(mut self) -> Result<(), Fault> {
+        let mut written = self.written.clone();
+        let ended = async { while written.changed().await.is_ok() {} };
+        tokio::select! {
+            () = ended => {}
+            () = Box::pin(self.ask_again_and_again()) => {}
+        }
+        Ok(())
+    }
+
+    async fn ask_again_and_again(&mut self) {
+        let mut session: Option<(Session, Instant)> = None;
+        let mut was_answered = true;
+        loop {
+            match timeout(ANSWER_MAX, self.ask(&mut session)).await {
+                Ok(Ok(answer)) => {
+                    was_answered = true;
+                    self.answers.send_replace(Some(answer));
+                }
+                failed => {
+                    session = None;
+                    // Once: the read task will say what is the matter with a source that is gone.
+                    if std::mem::take(&mut was_answered) {
+                        let error = failed.map_or("no answer".to_owned(), |failed| {
+                            failed.err().unwrap_or_default()
+                        });
+                        tracing::warn!(source = self.source, error, "cannot ask for its clock");
+                    }
+                }
+            }
+            sleep(self.interval).await;
+        }
+    }
+
+    async fn ask(
+        &self,
+        session: &mut Option<(Session, Instant)>,
+    ) -> Result<(Timestamp, Lsn), String> {
+        if session.as_ref().is_some_and(|(_, since)| since.elapsed() >= SESSION_MAX) {
+            *session = None;
+        }
+        let (open, _) = match session {
+            Some(open) => open,
+            None => {
+                let opened = connect::connect(&self.conninfo, &self.source).await;
+                session.insert((opened.map_err(|error| chain(&error))?, Instant::now()))
+            }
+        };
+        let asked: Result<_, CatalogError> = catalog::clock_and_log_end(open).await;
+        asked.map_err(|error| chain(&error))
+    }
+}
+
+/// What the answers and the stream together tell.
 #[derive(Debug)]
 pub(super) struct Horizon {
-    conninfo: ConnInfo,
-    source: String,
-    answered: Option<(Lsn, Timestamp)>,
-    /// The keepalive at which it was asked last.
-    asked_at: Option<Timestamp>,
+    answers: watch::Receiver<Answer>,
+    /// The answer that the stream has yet to pass. A newer one waits, or a busy stream would never pass any.
+    next: Answer,
+    passed: Option<Timestamp>,
 }
 
 impl Horizon {
-    pub(super) fn new(conninfo: ConnInfo, source: String) -> Self {
-        Self { conninfo, source, answered: None, asked_at: None }
+    /// The stream has come to `position`, between transactions: everything before it was read.
+    pub(super) fn pass(&mut self, position: Lsn) {
+        if self.next.is_none() && self.answers.has_changed().unwrap_or(false) {
+            self.next = *self.answers.borrow_and_update();
+        }
+        if let Some((time, _)) = self.next.filter(|(_, end)| position >= *end) {
+            self.next = None;
+            self.passed = Some(time);
+        }
     }
 
-    /// Whether the stream, which stands at `wal_end` by the server's `server_time`, has passed `deadline`; then a time behind it up to which everything was read.
-    pub(super) async fn passed(
-        &mut self,
-        deadline: Timestamp,
-        wal_end: Lsn,
-        server_time: Timestamp,
-    ) -> Option<Timestamp> {
-        if server_time <= deadline {
-            return None;
-        }
-        let is_answered = self.answered.is_some_and(|(_, time)| time > deadline);
-        if !is_answered && self.asked_at != Some(server_time) {
-            self.asked_at = Some(server_time);
-            self.answered = self.ask().await;
-        }
-        let (position, time) = self.answered?;
-        (wal_end >= position && time > deadline).then_some(time)
-    }
-
-    async fn ask(&self) -> Option<(Lsn, Timestamp)> {
-        const QUERY: &str = "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END::text, clock_timestamp()";
-        let asking = async {
-            let session: Session = match connect::connect(&self.conninfo, &self.source).await {
-                Ok(session) => session,
-                Err(error) => return Err(chain(&error)),
-            };
-            let row = session.client.query_one(QUERY, &[]).await;
-            let row = row.map_err(|error| connect::describe(&error))?;
-            let time = Timestamp::from(row.get::<_, chrono::DateTime<chrono::Utc>>(1));
-            let position = row.get::<_, Option<&str>>(0).and_then(|text| text.parse().ok());
-            Ok(position.map(|position| (position, time)))
-        };
-        match timeout(ANSWER_MAX, asking).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                tracing::warn!(source = self.source, error, "cannot ask for the position");
-                None
-            }
-            Err(_elapsed) => {
-                tracing::warn!(source = self.source, "no answer to where the log stands");
-                None
-            }
-        }
+    /// Everything that was committed before this time was read.
+    pub(super) fn passed(&self) -> Option<Timestamp> {
+        self.passed
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Fault, Work, horizon::Horizon};
 use crate::{
-    config::{Limits, Settings, Source},
+    config::{Limits, Settings},
     lsn::Lsn,
     timestamp::Timestamp,
     transaction::{Assembler, Transaction},
@@ -25,7 +25,6 @@ const QUIET_BYTES_MAX: u64 = 16 << 20;
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     wal_end: Lsn,
-    server_time: Timestamp,
     is_urgent: bool,
 }
 
@@ -52,8 +51,8 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(
         settings: &Settings,
-        source: &Source,
         translator: Translator,
+        horizon: Horizon,
         work: mpsc::Sender<Work>,
         replies: Arc<Notify>,
         end_lsn: Lsn,
@@ -71,7 +70,7 @@ impl Reader {
             batch: Batch::default(),
             end: None,
             mark: None,
-            horizon: Horizon::new(source.conninfo.clone(), source.name.clone()),
+            horizon,
             is_behind: true,
             handed: end_lsn,
             handed_at: Instant::now(),
@@ -96,7 +95,7 @@ impl Reader {
                     }
                 }
             }
-            self.decide_due().await;
+            self.decide_due();
             let quiet = self.handed_at + Duration::from_millis(self.limits.complete_interval_ms);
             let is_due = self.is_due(quiet);
             tokio::select! {
@@ -145,6 +144,7 @@ impl Reader {
                 let completed = self.assembler.push(wal_start, payload);
                 let completed = completed.map_err(Fault::Transaction)?;
                 if let Some(transaction) = &completed {
+                    self.horizon.pass(transaction.end_lsn);
                     let age = server_time.0.saturating_sub(transaction.commit_time.0);
                     self.is_behind = age > BEHIND_MICROS;
                 }
@@ -153,7 +153,7 @@ impl Reader {
                 }
                 Ok(completed)
             }
-            Frame::Keepalive { wal_end, server_time, reply_requested } => {
+            Frame::Keepalive { wal_end, reply_requested, .. } => {
                 if reply_requested {
                     self.replies.notify_one();
                 }
@@ -161,7 +161,8 @@ impl Reader {
                     self.is_behind = false;
                     let was_urgent = self.mark.is_some_and(|mark| mark.is_urgent);
                     let is_urgent = reply_requested || was_urgent;
-                    self.mark = Some(Mark { wal_end, server_time, is_urgent });
+                    self.horizon.pass(wal_end);
+                    self.mark = Some(Mark { wal_end, is_urgent });
                 }
                 Ok(None)
             }
@@ -169,12 +170,11 @@ impl Reader {
     }
 
     /// What has waited for a row that did not come is decided, once the log is certainly past its time.
-    async fn decide_due(&mut self) {
-        let (Some(mark), Some(deadline)) = (self.mark, self.translator.next_deadline()) else {
-            return;
-        };
-        let passed = self.horizon.passed(deadline, mark.wal_end, mark.server_time);
-        if let Some(time) = Box::pin(passed).await {
+    fn decide_due(&mut self) {
+        let deadline = self.translator.next_deadline();
+        if let (Some(deadline), Some(time)) = (deadline, self.horizon.passed())
+            && time > deadline
+        {
             self.translator.tick(time, &mut self.batch);
         }
     }
@@ -198,7 +198,7 @@ impl Reader {
         self.end = Some(End {
             end_lsn: transaction.end_lsn,
             last_commit: Some(transaction.commit_time),
-            complete_to: transaction.commit_time,
+            complete_to: Some(transaction.commit_time),
         });
         Ok(())
     }
@@ -228,12 +228,12 @@ impl Reader {
             (None, Some(mark)) => Some(End {
                 end_lsn: mark.wal_end.max(self.handed),
                 last_commit: None,
-                complete_to: mark.server_time,
+                complete_to: None,
             }),
             (Some(end), Some(mark)) => Some(End {
                 end_lsn: end.end_lsn.max(mark.wal_end),
                 last_commit: end.last_commit,
-                complete_to: end.complete_to.max(mark.server_time),
+                complete_to: end.complete_to,
             }),
         };
         match end {
@@ -248,9 +248,12 @@ impl Reader {
         idle: OwnedSemaphorePermit,
         mut end: Option<End>,
     ) -> Result<(), Fault> {
-        if let (Some(end), Some(Timestamp(since))) = (&mut end, self.translator.waits_since()) {
-            // An event of that time may yet come.
-            end.complete_to = end.complete_to.min(Timestamp(since.saturating_sub(1)));
+        if let Some(end) = &mut end {
+            end.complete_to = end.complete_to.max(self.horizon.passed());
+            if let Some(Timestamp(since)) = self.translator.waits_since() {
+                // An event of that time may yet come.
+                end.complete_to = end.complete_to.min(Some(Timestamp(since.saturating_sub(1))));
+            }
         }
         let batch = std::mem::take(&mut self.batch);
         if let Some(end) = end {

@@ -1,6 +1,6 @@
 //! One process follows many sources, and one that fails never ends another.
 
-use crate::support::{Sidecar, cluster, run, sample, value, wait_for};
+use crate::support::{Sidecar, Wishes, cluster, portal, run, sample, value, wait_for};
 use portal_audit::config::Settings;
 use std::path::Path;
 
@@ -46,4 +46,34 @@ async fn one_down_never_stops_another() {
             .contains("publication \"portal_audit\" does not exist in database \"source_bare\""),
         "{faults:?}"
     );
+}
+
+/// A server that works through a backlog answers with its clock of now: that must not be taken for how far we have read.
+#[tokio::test(flavor = "multi_thread")]
+async fn complete_to_does_not_run_ahead_of_a_backlog() {
+    let limits = "batch_events = 20\nbatch_bytes = 20000";
+    let portal = portal(cluster(), Wishes { name: "backlog", limits, ..Wishes::default() }).await;
+    run(&portal.source, "INSERT INTO portal.users (username, uid, gid) VALUES ('wren', 1, 1)")
+        .await;
+    let sidecar = portal.start().await;
+    sidecar.stop().await;
+    let backlog = "DO $$ BEGIN FOR n IN 1..5000 LOOP UPDATE portal.users SET name = n::text; COMMIT; END LOOP; END $$";
+    run(&portal.source, backlog).await;
+    let before: String = value(&portal.source, "SELECT clock_timestamp()::text").await;
+    run(&portal.source, "UPDATE portal.users SET name = 'the last'").await;
+    let end: String = value(&portal.source, "SELECT pg_current_wal_insert_lsn()::text").await;
+
+    let honest = format!(
+        "SELECT complete_to <= '{before}' OR end_lsn >= '{end}' FROM portal_audit.progress"
+    );
+    let all = "SELECT count(*) = 5001 FROM public.events WHERE event_type = 'user_updated'";
+    let sidecar = portal.start().await;
+    wait_for("the backlog is read", async || {
+        assert!(value::<bool>(&portal.audit, &honest).await, "complete_to says more than was read");
+        value::<bool>(&portal.audit, all).await
+    })
+    .await;
+    let complete = format!("SELECT complete_to > '{before}' FROM portal_audit.progress");
+    wait_for("complete", async || value::<bool>(&portal.audit, &complete).await).await;
+    sidecar.stop().await;
 }

@@ -23,7 +23,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("config", &["conninfo", "translate"]),
     ("connect", &["conninfo"]),
     ("wire", &["conninfo", "lsn", "timestamp"]),
-    ("catalog", &["connect", "decode", "lsn", "translate", "tuple"]),
+    ("catalog", &["connect", "decode", "lsn", "timestamp", "translate", "tuple"]),
     ("write", &["connect", "event", "lsn", "timestamp", "translate", "tuple"]),
     ("continuity", &["catalog", "lsn", "write"]),
     (
