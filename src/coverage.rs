@@ -16,7 +16,10 @@ use std::{collections::BTreeMap, fmt, ops::Range};
 
 /// The asks that are built in.
 pub const ASKS: &str = include_str!("../deploy/asks.toml");
-/// Written before the first attachment of a context trigger, where its function is not there yet.
+/// More tables than these get one step for all.
+const LISTED_MAX: usize = 3;
+/// Written before the first attachment of a trigger, where its function is not there yet.
+const ATTEMPT_FIRST: &str = "portal-audit sql attempt | psql -d";
 const CONTEXT_FIRST: &str = "portal-audit sql context | psql -d";
 
 /// How far an ask is answered.
@@ -69,6 +72,7 @@ pub struct Answer {
 pub struct View<'a> {
     pub name: &'a str,
     pub mapping: &'a Mapping,
+    pub publication: &'a str,
     /// Why the database could not be asked, if so.
     pub live: Result<Live, String>,
 }
@@ -271,6 +275,22 @@ impl Judgement {
         self.step_in(format!("CALL portal_audit.attach('{table}');"), view);
     }
 
+    /// A trigger on every published table, which harms none that has it.
+    fn attach_all(&mut self, procedure: &str, first: &str, live: &Live, view: &View<'_>) {
+        add(&mut self.improve, format!("{first} {}", live.catalog.database));
+        let publication = view.publication.replace('\'', "''");
+        let step = format!(
+            "SELECT format('CALL portal_audit.{procedure}(%L)', format('%I.%I', schemaname, tablename)) FROM pg_publication_tables WHERE pubname = '{publication}' \\gexec"
+        );
+        // Behind \\gexec a comment would be its argument.
+        let place = if self.has_several {
+            format!("/* in source {} */ ", view.name)
+        } else {
+            String::new()
+        };
+        add(&mut self.improve, place + &step);
+    }
+
     /// A step that is taken in the database of a source.
     fn step_in(&mut self, step: String, view: &View<'_>) {
         let step =
@@ -317,8 +337,12 @@ impl Judgement {
                 );
                 add(&mut self.reasons, reason);
             }
-            for table in without.keys() {
-                self.attach(table, live, view);
+            if without.len() > LISTED_MAX {
+                self.attach_all("attach", CONTEXT_FIRST, live, view);
+            } else {
+                for table in without.keys() {
+                    self.attach(table, live, view);
+                }
             }
         }
         if self.told > 0 {
@@ -347,8 +371,11 @@ impl Judgement {
                 tables.len()
             );
             add(&mut self.reasons, reason);
-            let first = format!("portal-audit sql attempt | psql -d {}", live.catalog.database);
-            add(&mut self.improve, first);
+            if without.len() > LISTED_MAX {
+                self.attach_all("attach_attempt", ATTEMPT_FIRST, live, view);
+                continue;
+            }
+            add(&mut self.improve, format!("{ATTEMPT_FIRST} {}", live.catalog.database));
             for table in without {
                 let table = live::literal(table);
                 self.step_in(format!("CALL portal_audit.attach_attempt('{table}');"), view);

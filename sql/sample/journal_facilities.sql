@@ -156,7 +156,9 @@ AS $$
     SELECT p.turn, p.parent, p.key
     FROM (VALUES
         ('organization_members', 1, 'organizations', jsonb_build_object('name', r -> 'organization')),
-        ('organization_members', 2, 'users', jsonb_build_object('username', r -> 'id')),
+        -- A user and a project may have one name, so the kind says whose row it is.
+        ('organization_members', 2, 'users', CASE r ->> 'kind' WHEN 'UserMember' THEN jsonb_build_object('username', r -> 'id') END),
+        ('organization_members', 3, 'projects', CASE r ->> 'kind' WHEN 'ProjectMember' THEN jsonb_build_object('name', r -> 'id') END),
         ('projects', 1, 'organizations', jsonb_build_object('name', r -> 'organization')),
         ('project_members', 1, 'projects', jsonb_build_object('name', r -> 'project')),
         ('project_members', 2, 'users', jsonb_build_object('username', r -> 'username')),

@@ -71,7 +71,8 @@ pub async fn load(settings: &Settings) -> Vec<View<'_>> {
     let mut views = Vec::new();
     for source in &settings.sources {
         let live = load_source(source).await;
-        views.push(View { name: &source.name, mapping: &source.mapping, live });
+        let Source { name, mapping, publication, .. } = source;
+        views.push(View { name, mapping, publication, live });
     }
     views
 }

@@ -101,6 +101,7 @@ pub fn markdown(answers: &[Answer]) -> String {
 
 /// SQL and commands in backquotes.
 fn as_code(step: &str) -> String {
-    let is_code = step.starts_with("CALL ") || step.starts_with("portal-audit ");
+    let starts = ["CALL ", "SELECT ", "portal-audit ", "/* in source "];
+    let is_code = starts.iter().any(|start| step.starts_with(start));
     if is_code { format!("`{step}`") } else { step.to_owned() }
 }

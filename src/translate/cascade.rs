@@ -2,8 +2,11 @@
 //!
 //! The mapping says which rows belong to which (`[[cascade]]`). Of the parents that a transaction deletes, the highest is the cause of all that it took, in whatever order the rows come: a foreign key deletes the parent first, many an object mapper the children.
 
-use super::caller::joined_key;
-use crate::tuple::{Operation, Row};
+use super::{caller::joined_key, rule::Condition};
+use crate::{
+    timestamp::Timestamp,
+    tuple::{Operation, Row},
+};
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -15,8 +18,18 @@ const GENERATIONS_MAX: usize = 16;
 /// Of which rows a table's rows are children and parents: each with the number of its `[[cascade]]` block and the columns that hold the common key.
 #[derive(Debug, Default)]
 pub struct Kin {
-    pub parents: Vec<(usize, Vec<usize>)>,
-    pub children: Vec<(usize, Vec<usize>)>,
+    pub parents: Vec<Link>,
+    pub children: Vec<Link>,
+}
+
+/// One end of a `[[cascade]]` block.
+#[derive(Debug)]
+pub struct Link {
+    /// Its number in the mapping.
+    pub slot: usize,
+    pub key: Vec<usize>,
+    /// Of the child's end: which rows it is about.
+    pub when: Vec<Condition>,
 }
 
 /// The deleted parents of a transaction.
@@ -32,9 +45,12 @@ struct Deleted {
     parents: Vec<(usize, Vec<u8>)>,
 }
 
-fn keys(row: &Row<'_>, kin: &[(usize, Vec<usize>)], old: bool) -> Vec<(usize, Vec<u8>)> {
-    let keys = kin.iter().filter_map(|(slot, key)| Some((*slot, joined_key(row, key, old)?)));
-    keys.collect()
+fn keys(row: &Row<'_>, links: &[Link]) -> Vec<(usize, Vec<u8>)> {
+    // No condition here can ask for a time that is past.
+    let holds =
+        |link: &&Link| link.when.iter().all(|condition| condition.holds(row, Timestamp::default()));
+    let links = links.iter().filter(holds);
+    links.filter_map(|link| Some((link.slot, joined_key(row, &link.key, true)?))).collect()
 }
 
 impl Deletions {
@@ -44,14 +60,14 @@ impl Deletions {
             return;
         }
         let place = self.rows.len();
-        self.rows.push(Deleted { event, parents: keys(row, &kin.parents, true) });
-        let children = keys(row, &kin.children, true);
+        self.rows.push(Deleted { event, parents: keys(row, &kin.parents) });
+        let children = keys(row, &kin.children);
         self.by_key.extend(children.into_iter().map(|key| (key, place)));
     }
 
     /// The deletion of a parent was told.
     pub fn told(&mut self, kin: &Kin, row: &Row<'_>, event: Uuid) {
-        let places: Vec<usize> = keys(row, &kin.children, true)
+        let places: Vec<usize> = keys(row, &kin.children)
             .iter()
             .filter_map(|key| self.by_key.get(key).copied())
             .collect();
@@ -68,7 +84,7 @@ impl Deletions {
         if self.rows.is_empty() || row.operation == Operation::Insert {
             return None;
         }
-        let mut parents = keys(row, &kin.parents, true);
+        let mut parents = keys(row, &kin.parents);
         let mut cause = None;
         for _ in 0..GENERATIONS_MAX {
             let found = parents.iter().find_map(|key| self.by_key.get(key));

@@ -99,6 +99,17 @@ impl Checker<'_> {
             for column in cascade.key.iter().flat_map(|(child, parent)| [child, parent]) {
                 self.denied(column);
             }
+            for (column, condition) in &cascade.when {
+                self.denied(column);
+                let ConditionSpec { is, not, r#in, null, .. } = condition;
+                if is.is_none() && not.is_none() && r#in.is_none() && null.is_none() {
+                    self.error(
+                        column.span(),
+                        "a cascade asks for the value of a row that goes".into(),
+                        "Say is, not, in or null.",
+                    );
+                }
+            }
             if cascade.key.is_empty() {
                 self.error(
                     cascade.child.span(),

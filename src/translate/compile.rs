@@ -1,7 +1,7 @@
 //! A mapping and a relation → the rules of its table. What does not fit is told with its place in the mapping.
 
 use super::{
-    cascade::Kin,
+    cascade::{Kin, Link},
     lookup::{KeySource, Lookup},
     mapping::{
         ConditionSpec, Mapping, MappingError, NamesSpec, OperationWord, RuleSpec, meant_or_known,
@@ -168,11 +168,12 @@ impl<'a> Compiler<'a> {
         for (slot, spec) in mapping.cascades.iter().enumerate() {
             if *spec.child.get_ref() == qualified {
                 let key = spec.key.keys().map(|column| self.compared(column)).collect();
-                kin.parents.push((slot, key));
+                let when = self.conditions(&spec.when, true);
+                kin.parents.push(Link { slot, key, when });
             }
             if *spec.parent.get_ref() == qualified {
                 let key = spec.key.values().map(|column| self.compared(column)).collect();
-                kin.children.push((slot, key));
+                kin.children.push(Link { slot, key, when: Vec::new() });
             }
         }
         kin

@@ -96,6 +96,9 @@ pub struct CascadeSpec {
     pub child: Name,
     /// Column of the child → column of the parent.
     pub key: BTreeMap<Name, Name>,
+    /// Only such children, by conditions on columns of the child.
+    #[serde(default)]
+    pub when: BTreeMap<Name, ConditionSpec>,
 }
 
 /// Which rows of another table, if the transaction changed one, speak for this row too.

@@ -51,6 +51,9 @@ pub fn needs(mapping: &Mapping) -> BTreeMap<String, TableNeeds> {
             needs.read(cascade.child.get_ref(), child, true);
             needs.read(cascade.parent.get_ref(), parent, true);
         }
+        for column in cascade.when.keys() {
+            needs.read(cascade.child.get_ref(), column, true);
+        }
     }
     for (table, columns) in &mapping.remember {
         for column in columns {

@@ -465,7 +465,7 @@ async fn an_answer_that_is_ahead_of_the_stream_waits() {
     let long = open(&late, "late").await;
     run(&long, "BEGIN; DELETE FROM portal.users").await;
     portal.act("INSERT INTO portal.organizations (name, oid) VALUES ('flushed', 1)").await;
-    let asks = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = 'late' AND application_name = 'portal-audit (late)' AND backend_type = 'client backend'";
+    let asks = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = 'late' AND application_name = 'portal-audit (late)' AND (query LIKE '%pg_xact_status%' OR query LIKE 'SELECT pg_current_wal_insert_lsn()%')";
     wait_for("it asks", async || value::<bool>(&portal.source, asks).await).await;
     run(&long, "UPDATE portal.users SET uid = 1; ROLLBACK").await;
     wait_for("it knows", async || !value::<bool>(&portal.source, asks).await).await;
