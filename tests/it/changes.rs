@@ -1,9 +1,9 @@
 //! The fixtures are the suite: an action's SQL in `tests/changes/<source>/NAME.sql`, the events it gives beside it in `NAME.events`.
 //!
 //! What stands before the line `-- when` is there before the audit begins. `./x bless` rewrites the `.events`; the difference is reviewed. Each is compared with the portal's own journal too, unless a line `-- unproven:` says why that cannot be.
-//! The identity server's requests are transactions of their own: there each line is one.
+//! The identity server's requests are transactions of their own: there each line is one. So are attempts, and each of theirs fails or says itself how it ends.
 
-use crate::support::{Portal, kratos, run, sample};
+use crate::support::{Portal, kratos, run, sample, value, wait_for};
 use expect_test::expect_file;
 use std::{
     future::Future,
@@ -55,6 +55,30 @@ async fn check_kratos(path: PathBuf) {
     expect_file![path.with_extension("events")].assert_eq(&portal.events().await);
 }
 
+async fn check_attempts(path: PathBuf) {
+    let script = std::fs::read_to_string(&path).unwrap();
+    let (given, when) = script.split_once("-- when\n").expect("a fixture has a line `-- when`");
+    let stem = path.file_stem().unwrap().to_str().unwrap();
+    let portal = sample(&format!("attempts_{stem}")).await;
+    run(&portal.source, given).await;
+    run(&portal.source, portal_audit::sql::attempt()).await;
+    let attach = "DO $$ DECLARE t regclass; BEGIN FOR t IN SELECT oid FROM pg_class WHERE relnamespace = 'portal'::regnamespace AND relkind = 'r' LOOP CALL portal_audit.attach_attempt(t); END LOOP; END $$";
+    run(&portal.source, attach).await;
+    let sidecar = portal.start().await;
+    for step in when.lines() {
+        let done = portal.source.client.batch_execute(step).await;
+        let says_how = step.ends_with("ROLLBACK;") || step.ends_with("COMMIT;");
+        assert_eq!(done.is_ok(), says_how, "{stem}: {step}");
+        run(&portal.source, "ROLLBACK; RESET portal.caller").await;
+    }
+    // What a rollback leaves in the log is flushed with the next commit at the latest.
+    portal.act("CREATE TABLE flushed ()").await;
+    let decided = "SELECT count(*) = 0 FROM portal_audit.attempts";
+    wait_for("all is decided", async || value::<bool>(&portal.audit, decided).await).await;
+    sidecar.stop().await;
+    expect_file![path.with_extension("events")].assert_eq(&portal.events().await);
+}
+
 async fn all<F: Future<Output = ()> + Send + 'static>(source: &str, check: fn(PathBuf) -> F) {
     let mut running = JoinSet::new();
     let mut failed = 0;
@@ -78,4 +102,9 @@ async fn portal() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kratos() {
     all("kratos", check_kratos).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts() {
+    all("attempts", check_attempts).await;
 }
