@@ -33,14 +33,15 @@ pub(super) async fn confirm(
         let is_last = written.has_changed().is_err();
         let end_lsn = *written.borrow_and_update();
         let request_reply = sent_at.elapsed() >= STATUS_INTERVAL;
-        is_due |= request_reply || end_lsn != confirmed || is_last;
+        if is_last {
+            status.farewell(end_lsn).await;
+            return Ok(());
+        }
+        is_due |= request_reply || end_lsn != confirmed;
         if is_due {
-            status.send(end_lsn, end_lsn, request_reply && !is_last).await.map_err(Fault::Wire)?;
+            status.send(end_lsn, end_lsn, request_reply).await.map_err(Fault::Wire)?;
             confirmed = end_lsn;
             sent_at = if request_reply { Instant::now() } else { sent_at };
-        }
-        if is_last {
-            return status.copy_done().await.map_err(Fault::Wire);
         }
     }
 }

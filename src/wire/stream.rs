@@ -27,6 +27,9 @@ const BUFFER_BYTES_KEPT: usize = 256 << 10;
 /// the rounding of `epoll_wait` is 1 to 1.2 ms. See [`FrameReader::fill`].
 const GATHERING_TIME: Duration = Duration::from_micros(1);
 
+/// How long the server has to read our last words.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+
 /// A socket that never blocks, and that the runtime does not know.
 #[derive(Debug)]
 enum Socket {
@@ -88,6 +91,14 @@ impl Watch {
             Self::Unix(stream) => stream.ready(interest).await,
         };
         ready.map(drop)
+    }
+
+    /// Writes what there is room for; where there is none, [`Watch::ready`] waits again.
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
     }
 
     /// Reads; where there is nothing to read, [`Watch::ready`] waits again.
@@ -277,13 +288,41 @@ impl StatusWriter {
         self.flush().await
     }
 
-    /// Ends the stream from our side. The reader then reads on to [`WireError::Ended`].
+    /// Confirms `flushed`, ends stream and connection, and waits until the server has read that, though not long.
     ///
-    /// # Errors
-    /// [`WireError::Io`].
-    pub async fn copy_done(&mut self) -> Result<(), WireError> {
+    /// # Why
+    /// A socket that is closed while bytes lie unread in it is reset, and the server never sees our last status: so the rest of the stream is read and dropped.
+    pub async fn farewell(mut self, flushed: Lsn) {
+        put_status(&mut self.unsent, flushed, flushed, now(), false);
         frontend::copy_done(&mut self.unsent);
-        self.flush().await
+        frontend::terminate(&mut self.unsent);
+        // Whatever fails now, progress is written: the next session confirms it.
+        drop(time::timeout(FAREWELL_MAX, self.leave()).await);
+    }
+
+    async fn leave(&mut self) -> io::Result<()> {
+        let watch = self.socket.watch()?;
+        let mut dropped = vec![0; 16 << 10];
+        loop {
+            let interest = match self.unsent.is_empty() {
+                true => Interest::READABLE,
+                // The server may be waiting for room too.
+                false => Interest::READABLE | Interest::WRITABLE,
+            };
+            watch.ready(interest).await?;
+            match watch.try_read(&mut dropped) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+            if !self.unsent.is_empty() {
+                match watch.try_write(&self.unsent) {
+                    Ok(sent) => self.unsent.advance(sent),
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                    Err(_full) => {}
+                }
+            }
+        }
     }
 
     async fn flush(&mut self) -> Result<(), WireError> {

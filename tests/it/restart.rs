@@ -181,7 +181,7 @@ async fn stopped_and_started_goes_on_where_it_was() {
         let confirmed = format!(
             "SELECT confirmed_flush_lsn = '{end}' FROM pg_replication_slots WHERE database = 'stop_start'"
         );
-        // The walsender reads our last word after we have gone.
+        // The walsender has read our last word before we go, unless the machine is too busy.
         wait_for("the confirmation", async || value::<bool>(&portal.source, &confirmed).await)
             .await;
         run(&portal.source, &user(&format!("{name}_while_away"))).await;
