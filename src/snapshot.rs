@@ -12,7 +12,6 @@ use crate::{
         Batch, Limits, Table, Translator,
         emit::OldRow,
         gap::{Gap, GapEnd},
-        kratos,
         mapping::{Mapping, MappingErrors},
         names::NameKey,
         needs::needs,
