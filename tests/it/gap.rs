@@ -5,7 +5,8 @@ use crate::support::{
     program::{Program, SettingsFile, command},
     run, sample, value, wait_for,
 };
-use portal_audit::demo::cluster::Cluster;
+use portal_audit::{config::Settings, demo::cluster::Cluster};
+use std::path::Path;
 
 const GAPS: &str = "SELECT count(*) FROM public.events WHERE event_type = 'audit_gap'";
 const PROGRESS: &str = "SELECT end_lsn::text FROM portal_audit.progress";
@@ -24,8 +25,19 @@ async fn free(portal: &Portal) {
     wait_for("the slot is free", async || value::<bool>(&portal.source, &free).await).await;
 }
 
-/// A portal that was followed for one change and is not now; gives where progress stands.
-async fn followed(portal: Portal) -> (Portal, String) {
+fn parse(settings: &str) -> Settings {
+    Settings::parse(Path::new("test.toml"), settings).unwrap()
+}
+
+/// A portal that was followed for one change, with no more privileges than it needs, and is not now; gives where progress stands.
+async fn followed(mut portal: Portal) -> (Portal, String) {
+    let writer = format!("{}_writer", portal.name);
+    run(&portal.audit, &format!("CREATE ROLE {writer} LOGIN IN ROLE portal_audit_writer")).await;
+    let as_owner = format!("user='postgres' dbname='{}_audit'", portal.name);
+    let as_writer = format!("user='{writer}' dbname='{}_audit'", portal.name);
+    portal.settings_text = portal.settings_text.replace(&as_owner, &as_writer);
+    assert!(portal.settings_text.contains(&writer));
+    portal.settings = parse(&portal.settings_text);
     let sidecar = portal.start().await;
     portal.act(&user("before")).await;
     sidecar.stop().await;
@@ -218,10 +230,9 @@ async fn other_system() {
     let other_audit_dsn = format!("{:?}", other.dsn("gap_system_audit", "postgres"));
     drop(settings);
     let settings_text = settings_text.replace(&other_audit_dsn, &audit_dsn);
-    let settings =
-        portal_audit::config::Settings::parse(std::path::Path::new("test.toml"), &settings_text);
     let Portal { name, audit, .. } = portal;
-    let portal = Portal { name, source, audit, settings: settings.unwrap(), settings_text };
+    let settings = parse(&settings_text);
+    let portal = Portal { name, source, audit, settings, settings_text };
     run(&portal.source, &user("lost")).await;
     run(&portal.audit, "INSERT INTO portal_audit.names VALUES ('gap_system', 'x', 'k', 'n')").await;
     refused(&portal).await;
@@ -234,7 +245,7 @@ async fn other_system() {
     let stale = "SELECT count(*) FROM portal_audit.names WHERE entity = 'x'";
     assert_eq!(value::<i64>(&portal.audit, stale).await, 0, "keys of another database");
     let proof = portal.proof().await;
-    assert_eq!((proof.lost, proof.doubled), (1, 1), "`lost`, and `before` of the other cluster");
+    assert_eq!((proof.lost, proof.doubled), (1, 1), "`lost`; and `before` of the other cluster");
 }
 
 /// A slot on another timeline, or of another database, may hold what is needed: it is not dropped by itself.
