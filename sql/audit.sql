@@ -101,6 +101,39 @@ COMMENT ON COLUMN portal_audit.unmapped.relation IS 'Table in the source';
 COMMENT ON COLUMN portal_audit.unmapped.operation IS 'insert, update or delete; attempt undecided (the source no longer knows how it ended), attempt unreadable or attempt refused (too many wait)';
 COMMENT ON COLUMN portal_audit.unmapped.changes IS 'How many since the source was first followed';
 
+-- A loss that was accepted (`run --accept-gap`). Its end is not known until the source is followed again, and the row outlives its progress:
+-- whoever begins the source anew ends the gap too. Its event is written in the transaction that fills the last three columns.
+CREATE TABLE IF NOT EXISTS portal_audit.gaps (
+  gap               BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  source            TEXT NOT NULL,
+  reason            TEXT NOT NULL,
+  slot              TEXT NOT NULL,
+  system_identifier TEXT NOT NULL,
+  timeline          BIGINT NOT NULL,
+  database_oid      BIGINT NOT NULL,
+  from_lsn          PG_LSN NOT NULL,
+  from_time         TIMESTAMPTZ NOT NULL,
+  accepted_at       TIMESTAMPTZ NOT NULL DEFAULT now(),
+  to_lsn            PG_LSN,
+  to_time           TIMESTAMPTZ,
+  event_uuid        UUID
+);
+CREATE UNIQUE INDEX IF NOT EXISTS gaps_open ON portal_audit.gaps (source) WHERE to_lsn IS NULL;
+COMMENT ON TABLE  portal_audit.gaps IS 'Changes that are gone, as somebody accepted with run --accept-gap; each has one event of type audit_gap';
+COMMENT ON COLUMN portal_audit.gaps.gap IS 'Counts them';
+COMMENT ON COLUMN portal_audit.gaps.source IS 'Name of the source in the settings';
+COMMENT ON COLUMN portal_audit.gaps.reason IS 'slot_lost, slot_ahead, slot_invalid, other_system, other_timeline or other_database';
+COMMENT ON COLUMN portal_audit.gaps.slot IS 'Replication slot that was followed until then';
+COMMENT ON COLUMN portal_audit.gaps.system_identifier IS 'Cluster that was followed until then';
+COMMENT ON COLUMN portal_audit.gaps.timeline IS 'Its timeline';
+COMMENT ON COLUMN portal_audit.gaps.database_oid IS 'Database that was followed until then';
+COMMENT ON COLUMN portal_audit.gaps.from_lsn IS 'progress.end_lsn before the loss: everything before it is written';
+COMMENT ON COLUMN portal_audit.gaps.from_time IS 'The record is complete up to this commit time';
+COMMENT ON COLUMN portal_audit.gaps.accepted_at IS 'When it was accepted, by the audit database''s clock';
+COMMENT ON COLUMN portal_audit.gaps.to_lsn IS 'Where the stream goes on, in the log of the cluster that is followed now; NULL until the new slot is made';
+COMMENT ON COLUMN portal_audit.gaps.to_time IS 'The source''s clock then: what is missing was committed before';
+COMMENT ON COLUMN portal_audit.gaps.event_uuid IS 'Its event';
+
 -- What the attempt trigger (`portal-audit sql attempt`) said of transactions whose end is not known yet: one row per transaction. It is stored
 -- with the progress that passes it, and its row's deletion is what makes an event of it exactly once. It goes with its progress, for a
 -- transaction id says nothing about another cluster.
@@ -218,12 +251,12 @@ BEGIN
     -- The two columns are what `status` counts gaps by; no event can be read with them.
     GRANT INSERT, SELECT (event_type, subject) ON public.events TO portal_audit_writer;
     GRANT SELECT, INSERT, UPDATE ON portal_audit.progress, portal_audit.names, portal_audit.event_types,
-      portal_audit.unmapped, portal_audit.attempts TO portal_audit_writer;
+      portal_audit.unmapped, portal_audit.attempts, portal_audit.gaps TO portal_audit_writer;
     GRANT DELETE ON portal_audit.names, portal_audit.attempts TO portal_audit_writer;
   END IF;
   IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_reader') THEN
     GRANT USAGE ON SCHEMA portal_audit TO portal_audit_reader;
     GRANT SELECT ON public.events, portal_audit.progress, portal_audit.event_types, portal_audit.unmapped,
-      portal_audit.attempts TO portal_audit_reader;
+      portal_audit.attempts, portal_audit.gaps TO portal_audit_reader;
   END IF;
 END $$;

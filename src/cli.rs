@@ -35,6 +35,9 @@ pub enum Verb {
         /// The settings file
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Go on although changes of this source are gone, and record the gap as an event; can be given several times. Holds for what is found at the start, and only once
+        #[arg(long, value_name = "SOURCE")]
+        accept_gap: Vec<String>,
     },
     /// Print the SQL that ops run
     Sql {
@@ -96,8 +99,8 @@ const EXIT_SETTINGS: u8 = 2;
 /// Runs a verb to its exit code: 0 asked to stop, 1 definite fault, 2 usage or settings.
 pub async fn run(cli: Cli) -> ExitCode {
     match cli.verb {
-        Verb::Run { config } => match Settings::load(&config) {
-            Ok(settings) => follow(settings).await,
+        Verb::Run { config, accept_gap } => match Settings::load(&config) {
+            Ok(settings) => follow(settings, &accept_gap).await,
             Err(error) => settings_error(&error),
         },
         Verb::Sql { what } => print_sql(what),
@@ -128,9 +131,17 @@ fn print(text: &str) {
     println!("{text}");
 }
 
-async fn follow(settings: Settings) -> ExitCode {
+async fn follow(settings: Settings, accept_gap: &[String]) -> ExitCode {
+    let names: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
+    if let Some(unknown) = accept_gap.iter().find(|name| !names.contains(&name.as_str())) {
+        complain(&format!(
+            "--accept-gap {unknown}: no such source. There are: {}",
+            names.join(", ")
+        ));
+        return ExitCode::from(EXIT_SETTINGS);
+    }
     let (stop, stopped) = watch::channel(false);
-    let sources = pipeline::run(settings, stopped);
+    let sources = pipeline::run_accepting(settings, accept_gap, stopped);
     tokio::pin!(sources);
     let mut signals = 0;
     let ended = loop {

@@ -3,6 +3,10 @@
 //! # Why
 //! A walsender that is asked to start before its slot's position starts at that position and says nothing: the changes in between are missing without an error. So the comparison is ours to make, and every doubt is a refusal that names the objects.
 
+mod accept;
+
+pub use accept::{Acceptance, Loss, Refusal, Way};
+
 use crate::{catalog::Slot, lsn::Lsn, write::Progress};
 
 /// The source as it is now.
@@ -30,28 +34,26 @@ pub enum ContinuityError {
         "slot \"{slot}\" exists, but the audit database knows nothing of this source: it is not ours, or the audit database was replaced. If nobody needs it: SELECT pg_drop_replication_slot('{slot}')"
     )]
     SlotWithoutProgress { slot: String },
-    #[error(
-        "slot \"{slot}\" is gone, and with it the changes since {end_lsn}. To begin anew and accept that gap, delete the source's row from portal_audit.progress."
-    )]
+    #[error("slot \"{slot}\" is gone, and with it the changes since {end_lsn}.")]
     SlotLost { slot: String, end_lsn: Lsn },
     #[error(
         "slot \"{slot}\" is ahead of the audit database by {bytes} bytes ({end_lsn} to {confirmed}): those changes are gone. The audit database was restored from a backup, or the slot was moved by hand."
     )]
     SlotAhead { slot: String, end_lsn: Lsn, confirmed: Lsn, bytes: u64 },
     #[error(
-        "slot \"{slot}\" can no longer be read ({reason}): the changes since {end_lsn} are gone"
+        "slot \"{slot}\" can no longer be read ({reason}): the changes since {end_lsn} are gone."
     )]
     SlotInvalid { slot: String, reason: String, end_lsn: Lsn },
     #[error("slot \"{slot}\" {is}. Choose another slot name in the settings.")]
     SlotUnfit { slot: String, is: String },
     #[error(
-        "the source is another cluster (system identifier {now}) than the one that was followed ({then})"
+        "the source is another cluster (system identifier {now}) than the one that was followed ({then})."
     )]
     OtherSystem { then: u64, now: u64 },
-    #[error("the source is another database (oid {now}) than the one that was followed ({then})")]
+    #[error("the source is another database (oid {now}) than the one that was followed ({then}).")]
     OtherDatabase { then: u32, now: u32 },
     #[error(
-        "the source is on timeline {now}, and {then} was followed: a failover happened, and positions of the two cannot be compared"
+        "the source is on timeline {now}, and {then} was followed: a failover happened, and positions of the two cannot be compared."
     )]
     OtherTimeline { then: u32, now: u32 },
     #[error("progress belongs to slot \"{then}\", and the settings name \"{now}\"")]
@@ -100,11 +102,7 @@ pub fn decide(
     let Some(slot) = slot else {
         return Err(ContinuityError::SlotLost { slot: name(), end_lsn });
     };
-    let reason = slot
-        .invalidation_reason
-        .clone()
-        .or_else(|| slot.wal_status.clone().filter(|status| status == "lost"));
-    if let Some(reason) = reason {
+    if let Some(reason) = invalid(slot) {
         return Err(ContinuityError::SlotInvalid { slot: name(), reason, end_lsn });
     }
     match slot.confirmed_flush_lsn {
@@ -114,6 +112,12 @@ pub fn decide(
         }
         _ => Ok(Plan::Resume { from: end_lsn }),
     }
+}
+
+/// Why a slot can no longer be read, if it cannot.
+fn invalid(slot: &Slot) -> Option<String> {
+    let lost = || slot.wal_status.clone().filter(|status| status == "lost");
+    slot.invalidation_reason.clone().or_else(lost)
 }
 
 /// Whether the slot is one that we could have made.

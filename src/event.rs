@@ -174,6 +174,19 @@ pub fn backfill_id(
     time_ordered(created, &hash.finalize())
 }
 
+/// The id of a gap's event: from where to where, and why. `time` is the gap's beginning, which is known from before the gap was accepted.
+#[must_use]
+pub fn gap_id(origin: Origin, time: Timestamp, (from, to): (Lsn, Lsn), reason: &str) -> Uuid {
+    let mut hash = Sha256::new();
+    hash.update(b"portal-audit gap\0");
+    hash.update(origin.system_identifier.to_be_bytes());
+    hash.update(origin.database_oid.to_be_bytes());
+    hash.update(from.0.to_be_bytes());
+    hash.update(to.0.to_be_bytes());
+    hash.update(reason.as_bytes());
+    time_ordered(time, &hash.finalize())
+}
+
 fn time_ordered(time: Timestamp, hash: &[u8]) -> Uuid {
     // Bits 16 to 63 of the shifted number are the 48 bits of the time.
     let millis = time.unix_micros().div_euclid(1_000).max(0).unsigned_abs();

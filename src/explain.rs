@@ -12,6 +12,7 @@ use crate::{
     show::ShownEvent,
     translate::{
         emit::TABLE_TRUNCATED,
+        gap,
         mapping::{Mapping, RuleSpec},
         origin::origin,
     },
@@ -282,6 +283,9 @@ fn no_rule(source: &Source, event_type: &str) -> String {
     let file = source.mapping.file();
     if event_type == TABLE_TRUNCATED {
         return "A TRUNCATE has no rows, so no block makes this event: portal-audit writes it for every table of the mapping.".into();
+    }
+    if event_type == gap::EVENT_TYPE {
+        return "No change made it: changes are missing, somebody went on with --accept-gap, and portal-audit wrote from where to where.".into();
     }
     if let Some(place) = source.mapping.by_hand(event_type) {
         let place = source.mapping.place(place);

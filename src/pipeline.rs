@@ -26,7 +26,7 @@ use crate::{
     chain::chain,
     config::{Settings, Source},
     connect::ConnectError,
-    continuity::ContinuityError,
+    continuity::{Acceptance, Refusal},
     lsn::Lsn,
     snapshot::SnapshotError,
     transaction::TransactionError,
@@ -58,7 +58,7 @@ pub enum Fault {
     #[error("the source does not fit")]
     Catalog(#[source] CatalogError),
     #[error("changes may be missing")]
-    Continuity(#[source] ContinuityError),
+    Continuity(#[source] Refusal),
     #[error("the first snapshot failed")]
     Snapshot(#[source] SnapshotError),
     #[error("the stream cannot be read")]
@@ -138,11 +138,22 @@ pub struct Ended {
 ///
 /// Gives those that ended with a definite fault.
 pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Vec<Ended> {
+    run_accepting(settings, &[], stop).await
+}
+
+/// The same, but changes that are gone of the sources in `accepted` are passed over and recorded, if they are gone now: at the first look at the source, and no second time.
+pub async fn run_accepting(
+    settings: Settings,
+    accepted: &[String],
+    stop: watch::Receiver<bool>,
+) -> Vec<Ended> {
     let settings = Arc::new(settings);
     let mut sources = JoinSet::new();
     for source in &settings.sources {
         let (settings, source, stop) = (Arc::clone(&settings), source.clone(), stop.clone());
-        sources.spawn(async move { follow(&settings, &source, stop).await });
+        let is_accepted = accepted.contains(&source.name);
+        let accepted = if is_accepted { Acceptance::First } else { Acceptance::Nothing };
+        sources.spawn(async move { follow(&settings, &source, accepted, stop).await });
     }
     let mut ended = Vec::new();
     while let Some(joined) = sources.join_next().await {
@@ -159,13 +170,15 @@ pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Vec<Ended> 
 async fn follow(
     settings: &Settings,
     source: &Source,
+    mut accepted: Acceptance,
     mut stop: watch::Receiver<bool>,
 ) -> Option<Ended> {
     let name = source.name.as_str();
     let mut retry = RETRY_FIRST;
     loop {
         let started = Instant::now();
-        let Err(fault) = Box::pin(session(settings, source, stop.clone())).await else {
+        let Err(fault) = Box::pin(session(settings, source, &mut accepted, stop.clone())).await
+        else {
             tracing::info!(source = name, "stopped");
             return None;
         };
@@ -190,10 +203,12 @@ async fn follow(
 async fn session(
     settings: &Settings,
     source: &Source,
+    accepted: &mut Acceptance,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Fault> {
     let start::Started { frames, status, translator, writer, teller, system } =
-        start::start(settings, source).await?;
+        start::start(settings, source, accepted).await?;
+    accepted.spend();
     let end_lsn = writer.end_lsn();
     tracing::info!(source = source.name, slot = source.slot, end_lsn = %end_lsn, "streaming");
     // The read task holds at most one message to the write task: the permit is what it waits for.

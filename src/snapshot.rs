@@ -11,7 +11,7 @@ use crate::{
     translate::{
         Batch, Limits, Table, Translator,
         emit::OldRow,
-        kratos,
+        gap::{Gap, GapEnd},
         mapping::{Mapping, MappingErrors},
         names::NameKey,
         needs::needs,
@@ -65,6 +65,8 @@ pub struct Snapshot<'a> {
     pub time: Timestamp,
     /// Whether rows that exist become events.
     pub backfill: bool,
+    /// The gap that ends here, and where. Then only rows that are younger than its beginning become events: the stream gave the others.
+    pub gap: Option<(Gap, GapEnd)>,
     pub limits: Limits,
 }
 
@@ -105,10 +107,7 @@ impl Snapshot<'_> {
         let mut seen = std::collections::HashSet::new();
         wanted.retain(|wanted| seen.insert(*wanted));
         wanted.sort_by_key(|(purpose, _)| *purpose == Purpose::Events);
-        if self.mapping.kratos.is_some() {
-            // What an earlier life of the source left is not how it is now.
-            writer.forget(kratos::VOLATILE).await.map_err(SnapshotError::Write)?;
-        }
+        self.forget(writer).await.map_err(SnapshotError::Write)?;
         if !wanted.is_empty() {
             self.begin().await?;
             for (purpose, table) in wanted {
@@ -127,9 +126,24 @@ impl Snapshot<'_> {
         }
         let end =
             End { end_lsn: self.consistent_point, last_commit: None, complete_to: Some(self.time) };
+        if let Some((gap, end)) = &self.gap {
+            let told = writer.end_gap(gap, end, &mut pass.batch.events).await;
+            told.map_err(SnapshotError::Write)?;
+        }
         let events = pass.events + pass.batch.events.len() as u64;
         writer.write(&pass.batch, Some(end)).await.map_err(SnapshotError::Write)?;
         Ok(events)
+    }
+
+    /// What an earlier life of the source left is not how it is now; in another database it is not even about the same things.
+    async fn forget(&self, writer: &mut Writer) -> Result<(), WriteError> {
+        let is_elsewhere = |(gap, end): &(Gap, GapEnd)| gap.is_elsewhere(end.now);
+        if self.gap.as_ref().is_some_and(is_elsewhere) {
+            return writer.forget_all().await;
+        }
+        let stale = self.mapping.states();
+        let stale: Vec<&str> = stale.iter().map(String::as_str).collect();
+        if stale.is_empty() { Ok(()) } else { writer.forget(&stale).await }
     }
 
     async fn execute(&self, action: &str, sql: &str) -> Result<(), SnapshotError> {
@@ -210,7 +224,8 @@ impl Snapshot<'_> {
             } else {
                 let key = &source_table.primary_key;
                 let (consistent_point, snapshot_time) = (self.consistent_point, self.time);
-                let old_row = OldRow { tuple, key, consistent_point, snapshot_time };
+                let after = self.gap.as_ref().map(|(gap, _)| gap.from_time);
+                let old_row = OldRow { tuple, key, consistent_point, snapshot_time, after };
                 pass.backfill(&table, old_row, translator, writer).await?;
             }
             pass.write_full(self.limits, writer).await?;

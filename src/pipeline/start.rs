@@ -5,12 +5,17 @@ use crate::{
     catalog::{self, Catalog},
     config::{Limits, Settings, Source},
     connect::{self, Session},
-    continuity::{self, Here, Plan},
+    continuity::{self, Acceptance, Here, Loss, Plan, Way},
     event::Origin,
     lsn::Lsn,
     snapshot::{Snapshot, SnapshotError},
     timestamp::Timestamp,
-    translate::{self, Translator, attempt::Teller, kratos},
+    translate::{
+        self, Translator,
+        attempt::Teller,
+        gap::{GapEnd, Place, Reason},
+        kratos,
+    },
     wire::{Connection, CreatedSlot, FrameReader, StatusWriter, System, quote_identifier},
     write::{self, Progress, Writer},
 };
@@ -27,7 +32,11 @@ pub(super) struct Started {
 }
 
 /// Brings a source to where its stream begins.
-pub(super) async fn start(settings: &Settings, source: &Source) -> Result<Started, Fault> {
+pub(super) async fn start(
+    settings: &Settings,
+    source: &Source,
+    accepted: &mut Acceptance,
+) -> Result<Started, Fault> {
     let timeout = settings.limits.audit_timeout();
     // The audit database first: while it is away the source must not see a client that confirms nothing.
     let audit = connect::connect(&settings.audit, &source.name).await.map_err(Fault::Audit)?;
@@ -55,29 +64,32 @@ pub(super) async fn start(settings: &Settings, source: &Source) -> Result<Starte
         database: catalog.database.clone(),
         database_oid: catalog.database_oid,
     };
-    let plan = continuity::decide(&source.slot, progress.as_ref(), slot.as_ref(), &here);
-    let plan = plan.map_err(Fault::Continuity)?;
-
     let origin =
         Origin { system_identifier: system.system_identifier, database_oid: catalog.database_oid };
+    let plan = continuity::decide(&source.slot, progress.as_ref(), slot.as_ref(), &here);
+    let plan = match plan {
+        Ok(plan) => {
+            accepted.spend();
+            Ok(plan)
+        }
+        Err(finding) => Err(accepted.pass(&source.name, finding, slot.as_ref())),
+    };
+
     let mapping = std::sync::Arc::clone(&source.mapping);
     let limits = translate_limits(&settings.limits);
     let teller = Teller::new(origin, &source.name, &mapping);
     let mut translator = Translator::new(origin, &source.name, mapping, limits);
     translator.set_identifier_key(source.identifier_key.clone());
-    let first = First { settings, source, session, catalog: &catalog, system: &system };
+    let place = Place { origin, timeline: system.timeline };
+    let first = First { settings, source, session, catalog: &catalog, place };
     let (writer, from) = match plan {
-        Plan::Create { drop_first } => {
+        Ok(Plan::Create { drop_first }) => {
             first.create(audit, &mut replication, drop_first, &mut translator).await?
         }
-        Plan::Resume { from } => {
-            let writer = Writer::new(audit, &source.name, &source.mapping, from, timeout).await;
-            let writer = writer.map_err(Fault::Write)?;
-            if source.mapping.kratos.is_some() {
-                let pending = writer.kept(kratos::PENDING).await.map_err(Fault::Write)?;
-                translator.restore_pending(&pending);
-            }
-            (writer, from)
+        Ok(Plan::Resume { from }) => (first.resume(audit, from, &mut translator).await?, from),
+        Err(passed) => {
+            let loss = passed.map_err(Fault::Continuity)?;
+            first.go_on(audit, &mut replication, loss, progress.as_ref(), &mut translator).await?
         }
     };
     let options = options(source, &settings.limits);
@@ -108,16 +120,92 @@ fn options(source: &Source, limits: &Limits) -> Vec<(&'static str, String)> {
     options
 }
 
-/// A source's first start.
+/// What a source's stream begins from.
 struct First<'a> {
     settings: &'a Settings,
     source: &'a Source,
     session: Session,
     catalog: &'a Catalog,
-    system: &'a System,
+    place: Place,
 }
 
 impl First<'_> {
+    fn timeout(&self) -> Duration {
+        self.settings.limits.audit_timeout()
+    }
+
+    /// Progress of a source whose slot is not made yet.
+    fn creating(&self) -> Progress {
+        Progress {
+            creating: true,
+            slot: self.source.slot.clone(),
+            system_identifier: self.place.origin.system_identifier,
+            timeline: self.place.timeline,
+            database_oid: self.place.origin.database_oid,
+            end_lsn: Lsn::ZERO,
+        }
+    }
+
+    /// Goes on where progress stands.
+    async fn resume(
+        &self,
+        audit: Session,
+        from: Lsn,
+        translator: &mut Translator,
+    ) -> Result<Writer, Fault> {
+        let Self { source, .. } = self;
+        let writer = Writer::new(audit, &source.name, &source.mapping, from, self.timeout()).await;
+        let writer = writer.map_err(Fault::Write)?;
+        if source.mapping.kratos.is_some() {
+            let pending = writer.kept(kratos::PENDING).await.map_err(Fault::Write)?;
+            translator.restore_pending(&pending);
+        }
+        Ok(writer)
+    }
+
+    /// Goes on after a loss that was accepted.
+    async fn go_on(
+        self,
+        audit: Session,
+        replication: &mut Connection,
+        Loss { reason, way }: Loss,
+        progress: Option<&Progress>,
+        translator: &mut Translator,
+    ) -> Result<(Writer, Lsn), Fault> {
+        // Without progress nothing is written, and nothing lost.
+        let creating = self.creating();
+        let lost = progress.unwrap_or(&creating);
+        let (name, from) = (&self.source.name, lost.end_lsn);
+        tracing::warn!(source = name, reason = reason.name(), %from, "going on after a loss that was accepted");
+        match way {
+            Way::Anew { drop_first } => {
+                let begun =
+                    write::begin_anew(&audit, name, reason, (lost, &creating), self.timeout());
+                begun.await.map_err(Fault::Write)?;
+                self.create(audit, replication, drop_first, translator).await
+            }
+            Way::Skip { to } => Ok((self.skip(audit, reason, (from, to)).await?, to)),
+        }
+    }
+
+    /// Passes over what lies between progress and the slot.
+    async fn skip(
+        &self,
+        audit: Session,
+        reason: Reason,
+        (from, to): (Lsn, Lsn),
+    ) -> Result<Writer, Fault> {
+        let Self { source, ref session, place, .. } = *self;
+        let time = source_time(session).await?;
+        let end = GapEnd { now: place, lsn: to, time };
+        let writer = Writer::new(audit, &source.name, &source.mapping, from, self.timeout()).await;
+        let mut writer = writer.map_err(Fault::Write)?;
+        let stale = source.mapping.states();
+        let stale: Vec<&str> = stale.iter().map(String::as_str).collect();
+        writer.skip(reason, &end, &stale).await.map_err(Fault::Write)?;
+        Ok(writer)
+    }
+
     /// Creates the slot and takes its snapshot. Until that is written the source is `creating`: whoever finds it so may begin again.
     async fn create(
         self,
@@ -126,18 +214,11 @@ impl First<'_> {
         drop_first: bool,
         translator: &mut Translator,
     ) -> Result<(Writer, Lsn), Fault> {
-        let Self { settings, source, ref session, catalog, system } = self;
-        let timeout = settings.limits.audit_timeout();
-        let creating = Progress {
-            creating: true,
-            slot: source.slot.clone(),
-            system_identifier: system.system_identifier,
-            timeline: system.timeline,
-            database_oid: catalog.database_oid,
-            end_lsn: Lsn::ZERO,
-        };
+        let (creating, timeout) = (self.creating(), self.timeout());
+        let Self { settings, source, ref session, catalog, place } = self;
         let stored = write::store_progress(&audit, &source.name, &creating, timeout).await;
         stored.map_err(Fault::Write)?;
+        let gap = write::open_gap(&audit, &source.name, timeout).await.map_err(Fault::Write)?;
         if drop_first {
             replication.drop_slot(&source.slot).await.map_err(Fault::Wire)?;
         }
@@ -156,6 +237,9 @@ impl First<'_> {
         );
         let writer = Writer::new(audit, &source.name, &source.mapping, Lsn::ZERO, timeout).await;
         let mut writer = writer.map_err(Fault::Write)?;
+        // What the new slot gives was committed after its making: the gap's end is not earlier.
+        let lsn = consistent_point;
+        let end = GapEnd { now: place, lsn, time: source_time(session).await? };
         let snapshot = Snapshot {
             session,
             catalog,
@@ -164,6 +248,7 @@ impl First<'_> {
             consistent_point,
             time,
             backfill: source.backfill,
+            gap: gap.map(|gap| (gap, end)),
             limits: translate_limits(&settings.limits),
         };
         let events = snapshot.take(translator, &mut writer).await.map_err(Fault::Snapshot)?;

@@ -32,6 +32,8 @@ pub struct OldRow<'a> {
     pub consistent_point: Lsn,
     /// When; the event's time if the row does not know when it was created.
     pub snapshot_time: Timestamp,
+    /// Only rows that were created after this become events.
+    pub after: Option<Timestamp>,
 }
 
 impl Translator {
@@ -136,7 +138,7 @@ impl Translator {
         spans: &mut RowSpans,
         batch: &mut Batch,
     ) -> Vec<NameKey> {
-        let OldRow { tuple, key, consistent_point, snapshot_time } = old_row;
+        let OldRow { tuple, key, consistent_point, snapshot_time, after } = old_row;
         let row = Row::new(Operation::Insert, &table.relation, None, Some(tuple), spans);
         let mut missing = Vec::new();
         let needs = |missing: &mut Vec<NameKey>| {
@@ -151,6 +153,10 @@ impl Translator {
         for rule in table.rules.iter().filter(|rule| rule.takes.matches(&row, snapshot_time)) {
             let Some(created) = rule.backfill else { continue };
             let created = parse_time(row.value(created));
+            // What the stream gave already must not come a second time, and a row without a date may have been in it.
+            if after.is_some_and(|after| created.is_none_or(|created| created <= after)) {
+                continue;
+            }
             // The id of a row without a date must not depend on when it was read.
             let id = old_row_id(self.origin, &row, key, created.unwrap_or_default(), rule);
             let timestamp = created.unwrap_or(snapshot_time);

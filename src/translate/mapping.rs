@@ -388,6 +388,14 @@ impl Mapping {
         names.chain(rows).chain(kratos).collect()
     }
 
+    /// Those of [`Mapping::entities`] that say how a row is, not what it was called: they mislead after changes were lost.
+    #[must_use]
+    pub fn states(&self) -> Vec<String> {
+        let rows = self.remember.iter().map(|(table, _)| format!("row.{}", table.get_ref()));
+        let kratos = self.kratos.iter().flat_map(|_| kratos::VOLATILE).copied();
+        rows.chain(kratos.map(str::to_owned)).collect()
+    }
+
     /// Where the kinds of Kratos' translator begin among them.
     #[must_use]
     pub fn kratos_base(&self) -> usize {

@@ -12,6 +12,7 @@ pub mod deny;
 pub mod document;
 pub mod emit;
 pub mod example;
+pub mod gap;
 mod gather;
 pub mod json;
 pub mod kratos;

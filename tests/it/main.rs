@@ -15,6 +15,7 @@ mod changes;
 mod contexts;
 mod coverage;
 mod demo;
+mod gap;
 mod ignored;
 mod kratos;
 mod large;

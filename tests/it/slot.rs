@@ -34,6 +34,7 @@ async fn dropped() {
     run(&portal.source, &format!("SELECT pg_drop_replication_slot('{}')", slot(&portal))).await;
     let fault = fault(&portal).await;
     assert!(fault.contains("slot \"portal_audit_slot_dropped\" is gone"), "{fault}");
+    assert!(fault.ends_with("portal-audit run --accept-gap slot_dropped"), "{fault}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("wire", &["conninfo", "lsn", "timestamp"]),
     ("catalog", &["connect", "decode", "lsn", "timestamp", "translate", "tuple"]),
     ("write", &["connect", "event", "lsn", "timestamp", "translate", "tuple"]),
-    ("continuity", &["catalog", "lsn", "write"]),
+    ("continuity", &["catalog", "lsn", "translate", "write"]),
     (
         "snapshot",
         &[

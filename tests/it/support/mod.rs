@@ -257,6 +257,16 @@ impl Sidecar {
         Self { stop, tasks }
     }
 
+    /// One that may pass over changes of its sources that are gone.
+    pub fn start_accepting(settings: Settings) -> Self {
+        let accepted: Vec<String> =
+            settings.sources.iter().map(|source| source.name.clone()).collect();
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { pipeline::run_accepting(settings, &accepted, stopped).await });
+        Self { stop, tasks }
+    }
+
     /// Asks it to stop; it must not have ended by a fault.
     pub async fn stop(self) {
         let ended = self.stop_with_faults().await;

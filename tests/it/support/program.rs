@@ -39,6 +39,12 @@ impl Program {
         Self(command(&arguments).stderr(Stdio::null()).spawn().unwrap())
     }
 
+    /// The same, passing over changes of a source that are gone.
+    pub fn run_accepting(settings: &Path, source: &str) -> Self {
+        let arguments = ["run", "--config", settings.to_str().unwrap(), "--accept-gap", source];
+        Self(command(&arguments).stderr(Stdio::null()).spawn().unwrap())
+    }
+
     /// The same, with every line of its log in a file.
     pub fn run_with_log(settings: &Path, log: &Path) -> Self {
         let mut command = command(&["run", "--config", settings.to_str().unwrap()]);
