@@ -12,7 +12,7 @@
 use super::{
     caller::key_text,
     document::{is_safe_json, number_text},
-    mapping::{Mapping, MappingError, meant_or_known},
+    mapping::{Mapping, MappingError, NamesSpec, meant_or_known},
     names::{NameKey, Names},
     value::{Name, parse_path},
 };
@@ -87,6 +87,15 @@ pub fn check(mapping: &Mapping) -> Vec<MappingError> {
                 .unwrap_or_else(|| format!("Add a table [names.{}].", lookup.get_ref()));
             let message = format!("there is no [names.{}] in this mapping", lookup.get_ref());
             errors.push(mapping.error(lookup.span(), message, Some(hint)));
+        }
+        let several = |(name, names): &(String, NamesSpec)| {
+            spec.lookup.as_ref().is_some_and(|lookup| lookup.get_ref() == name)
+                && names.key.0.len() > 1
+        };
+        if let (true, Some(lookup)) = (mapping.names.iter().any(several), &spec.lookup) {
+            let message = format!("[names.{}] has a key of several columns", lookup.get_ref());
+            let hint = "A context names a caller by one value. Take a table with one key column.";
+            errors.push(mapping.error(lookup.span(), message, Some(hint.into())));
         }
     }
     errors
