@@ -326,14 +326,16 @@ impl Translator {
             place.gathered.deletions.told(&table.kin, &row, event);
             cause = cause.or(Some(event));
         }
-        for_each_entry(table, &row, &mut |unfold, entry, row| {
+        let is_read = for_each_entry(table, &row, &mut |unfold, entry, row| {
             for rule in unfold.rules.iter().filter(|rule| rule.takes.matches(&row, at)) {
                 taken = true;
                 let told = Told { entry: Some(entry), cause };
                 self.emit(rule, row, told, place, batch);
             }
         });
-        if !taken && !row.is_no_op() && (table.has_rules() || !table.is_used()) {
+        let is_left = !taken && !row.is_no_op() && (table.has_rules() || !table.is_used());
+        // Entries that cannot be read are counted, whatever else the row was told as.
+        if is_left || !is_read {
             let key = (Arc::clone(&table.name), row.operation);
             *batch.unmapped.entry(key).or_default() += 1;
         }

@@ -105,7 +105,11 @@ impl Unfold {
             Kind::Json => match serde_json::from_slice(text).ok()? {
                 serde_json::Value::Object(members) => entries = members,
                 serde_json::Value::Array(items) => {
-                    entries.extend(items.into_iter().filter_map(|item| self.item(item)));
+                    for item in items.into_iter().filter(|item| !item.is_null()) {
+                        // One that cannot be told from the others would be lost.
+                        let (key, entry) = self.item(item)?;
+                        entries.insert(key, entry);
+                    }
                 }
                 serde_json::Value::Null => {}
                 _ => return None,
@@ -180,21 +184,30 @@ impl Unfold {
     }
 }
 
-/// Each entry that the change of a row added, changed or removed, as a row of its own.
+/// Each entry that the change of a row added, changed or removed, as a row of its own; says whether all columns of entries could be read.
 pub(super) fn for_each_entry(
     table: &Table,
     row: &Row<'_>,
     tell: &mut dyn FnMut(&Unfold, &str, Row<'_>),
-) {
+) -> bool {
+    let mut is_read = true;
     for unfold in &table.unfolds {
         let mut spans = RowSpans::default();
-        for change in unfold.changes(row).unwrap_or_default() {
-            let Ok((_, message)) = decode(&change.message, false) else { continue };
-            let Some((_, operation, old, new)) = row_change(message) else { continue };
+        let Some(changes) = unfold.changes(row) else {
+            is_read = false;
+            continue;
+        };
+        for change in changes {
+            let message = decode(&change.message, false).ok();
+            let Some((_, operation, old, new)) = message.and_then(|(_, it)| row_change(it)) else {
+                is_read = false;
+                continue;
+            };
             let row = Row::new(operation, &unfold.relation, old, new, &mut spans);
             tell(unfold, &change.key, row);
         }
     }
+    is_read
 }
 
 fn push_text(message: &mut Vec<u8>, text: &[u8]) {
@@ -261,6 +274,17 @@ mod tests {
         assert_eq!(items(quoted).as_deref(), Some(r#"a|b c|NULL|x"y\|"#));
         assert_eq!(items("{{a},{b}}"), None);
         assert_eq!(items("a"), None);
+    }
+
+    /// Entries that cannot be told apart are no entries: the row is counted, not passed over.
+    #[test]
+    fn a_list_of_objects_needs_its_key() {
+        let (_, mut unfold) = unfold();
+        let list = br#"[{"name": "ada"}, null, {"name": "wren"}]"#;
+        assert!(unfold.entries(Kind::Json, Value::Text(list)).is_none());
+        unfold.key = Some("name".into());
+        assert_eq!(unfold.entries(Kind::Json, Value::Text(list)).unwrap().len(), 2);
+        assert!(unfold.entries(Kind::Json, Value::Text(br#"[{"name": "ada"}, {}]"#)).is_none());
     }
 
     type Members = BTreeMap<String, u8>;
