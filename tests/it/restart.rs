@@ -12,6 +12,7 @@ use std::sync::{
 };
 use tokio::{sync::watch, task::JoinSet};
 
+/// Kills of a plain run; `PORTAL_AUDIT_KILLS` is another number of them.
 const KILLS: u64 = 20;
 const CLIENTS: i64 = 3;
 
@@ -31,6 +32,11 @@ impl Dice {
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
+}
+
+fn kills() -> u64 {
+    let given = std::env::var_os("PORTAL_AUDIT_KILLS");
+    given.map_or(KILLS, |text| text.into_string().unwrap().parse().unwrap())
 }
 
 /// Life in the portal until told to stop.
@@ -95,8 +101,9 @@ async fn watch_confirm_rule(portal_name: String, stopped: watch::Receiver<bool>)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn twenty_kills_lose_and_double_nothing() {
+async fn kills_lose_and_double_nothing() {
     let mut dice = Dice::new();
+    let kills = kills();
     let portal = sample("kills").await;
     let settings = SettingsFile::new(&portal);
     let mut program = Program::run(&settings.path);
@@ -107,7 +114,7 @@ async fn twenty_kills_lose_and_double_nothing() {
     let mut rule = JoinSet::new();
     rule.spawn(watch_confirm_rule(portal.name.clone(), stopped));
     let streams = "SELECT active FROM pg_replication_slots WHERE slot_name = 'portal_audit_kills'";
-    for kill in 0..KILLS {
+    for kill in 0..kills {
         // Every other one is killed in the midst of its stream, the others wherever they are.
         if kill % 2 == 0 {
             wait_for("the stream", async || value::<bool>(&portal.source, streams).await).await;
@@ -128,7 +135,7 @@ async fn twenty_kills_lose_and_double_nothing() {
     let types = "SELECT count(DISTINCT event_type) FROM public.events";
     let types: i64 = value(&portal.audit, types).await;
     println!(
-        "{KILLS} kills, {samples} looks at the confirm rule, {} changes, {} events of {types} types",
+        "{kills} kills, {samples} looks at the confirm rule, {} changes, {} events of {types} types",
         proof.changes, proof.events
     );
     assert!(types > 50, "all of the portal must live: {types} event types");

@@ -302,3 +302,25 @@ fn each_event_type_is_in_the_readme_and_has_a_fixture() {
         assert!(readme.contains(&format!("`{event_type}`")), "{event_type} is not in the README");
     }
 }
+
+/// A row that a release must pass has its tests, or says why not; and what a row names is there.
+#[test]
+fn the_fault_table_names_tests_that_are_there() {
+    let text = std::fs::read_to_string(root().join("tests/faults/table.toml")).unwrap();
+    let table: toml::Table = text.parse().unwrap();
+    let sources = rust_files(&root().join("src")).into_iter();
+    let sources = sources.chain(rust_files(&root().join("tests/it")));
+    let functions: String = sources.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let mut ids = BTreeSet::new();
+    for row in table["row"].as_array().unwrap() {
+        let id = row["id"].as_str().unwrap();
+        assert!(ids.insert(id), "{id} twice");
+        let tests = row.get("tests").map_or(&[][..], |tests| tests.as_array().unwrap());
+        let is_gate = row.get("gate").is_some();
+        assert!(!is_gate || !tests.is_empty() || row.get("not_run").is_some(), "{id} has no test");
+        for test in tests {
+            let name = test.as_str().unwrap().rsplit("::").next().unwrap();
+            assert!(functions.contains(&format!("fn {name}(")), "{id}: there is no test {test}");
+        }
+    }
+}
