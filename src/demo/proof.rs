@@ -1,11 +1,12 @@
 //! The proof: the events table against a journal that row triggers wrote inside the portal's own transactions.
 //!
-//! The journal says in plain SQL, written apart from the mapping, which events each change must give (`journal.expected`). A rollback takes change and journal line together, so the journal holds exactly what committed.
+//! The journal says in plain SQL, written apart from the mapping, which events each change must give (`journal.expected`). A rollback takes change and journal line together, so the journal holds exactly what committed. When it committed, the server itself remembers (`track_commit_timestamp`).
 
 use super::portal::SampleError;
 use crate::connect::Session;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How the two compare.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
@@ -41,10 +42,12 @@ struct Line {
     caller: Option<String>,
     /// Event type and subject of the event that is the cause of this one.
     cause: Option<String>,
+    /// When its transaction was committed, where the portal's server keeps that.
+    committed: Option<DateTime<Utc>>,
 }
 
-const EXPECTED: &str = "SELECT xid::bigint, event_type, subject, subject_type, target, success, error_message, payload::text, NULLIF(row_caller, ''), cause FROM journal.expected";
-const WRITTEN: &str = "SELECT (e.payload->'_audit'->>'xid')::bigint, e.event_type, e.subject, e.subject_type, e.target, e.success, e.error_message, (e.payload - '_audit')::text, CASE WHEN e.payload->'_audit'->>'caller_from' IN ('row', 'transaction') THEN e.caller END, CASE WHEN e.payload->'_audit' ? 'cause' THEN coalesce(c.event_type || ' ' || c.subject, 'an event that is not there') END FROM public.events e LEFT JOIN public.events c ON c.event_uuid = (e.payload->'_audit'->>'cause')::uuid WHERE e.payload->'_audit'->>'source' = $1 AND NOT e.payload->'_audit' ? 'backfill' AND e.event_type NOT IN ('table_truncated', 'audit_gap')";
+const EXPECTED: &str = "SELECT xid::bigint, event_type, subject, subject_type, target, success, error_message, payload::text, NULLIF(row_caller, ''), cause, CASE WHEN current_setting('track_commit_timestamp')::boolean THEN pg_xact_commit_timestamp(xid::text::xid) END FROM journal.expected";
+const WRITTEN: &str = "SELECT (e.payload->'_audit'->>'xid')::bigint, e.event_type, e.subject, e.subject_type, e.target, e.success, e.error_message, (e.payload - '_audit')::text, CASE WHEN e.payload->'_audit'->>'caller_from' IN ('row', 'transaction') THEN e.caller END, CASE WHEN e.payload->'_audit' ? 'cause' THEN coalesce(c.event_type || ' ' || c.subject, 'an event that is not there') END, e.timestamp FROM public.events e LEFT JOIN public.events c ON c.event_uuid = (e.payload->'_audit'->>'cause')::uuid WHERE e.payload->'_audit'->>'source' = $1 AND NOT e.payload->'_audit' ? 'backfill' AND e.event_type NOT IN ('table_truncated', 'audit_gap')";
 
 /// Compares the events of a source with its portal's journal.
 ///
@@ -61,11 +64,16 @@ pub async fn compare(
     let expected = portal.client.query(EXPECTED, &[]).await.map_err(failed)?;
     let written = audit.client.query(WRITTEN, &[&source]).await.map_err(failed)?;
     let mut balance: HashMap<Line, i64> = HashMap::new();
-    for row in &expected {
-        *balance.entry(line(row)).or_default() += 1;
+    let mut is_dated = HashSet::new();
+    for line in expected.iter().map(line) {
+        if line.committed.is_some() {
+            is_dated.insert(line.xid);
+        }
+        *balance.entry(line).or_default() += 1;
     }
-    for row in &written {
-        *balance.entry(line(row)).or_default() -= 1;
+    for mut line in written.iter().map(line) {
+        line.committed = line.committed.filter(|_| is_dated.contains(&line.xid));
+        *balance.entry(line).or_default() -= 1;
     }
     let mut proof = Proof {
         changes,
@@ -99,5 +107,6 @@ fn line(row: &tokio_postgres::Row) -> Line {
         payload: row.get(7),
         caller: row.get(8),
         cause: row.get(9),
+        committed: row.get(10),
     }
 }

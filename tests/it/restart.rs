@@ -1,7 +1,9 @@
 //! Killed at any moment, nothing is lost and nothing doubled: the events are compared with the journal that the portal's own transactions wrote.
 
 use crate::support::{
-    Portal, cluster, open,
+    Portal, cluster,
+    invariants::Watch,
+    open,
     program::{Program, SettingsFile},
     run, sample, value, wait_for,
 };
@@ -83,23 +85,6 @@ async fn live(session: Session, client: i64, acts: Arc<AtomicI64>, stopped: watc
     }
 }
 
-/// At every instant the slot must not be ahead of progress. The slot is read first.
-async fn watch_confirm_rule(portal_name: String, stopped: watch::Receiver<bool>) -> u64 {
-    let source = open(cluster(), &portal_name).await;
-    let audit = open(cluster(), &format!("{portal_name}_audit")).await;
-    let slot = format!(
-        "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'portal_audit_{portal_name}'"
-    );
-    let mut samples = 0;
-    while !*stopped.borrow() {
-        let confirmed: String = value(&source, &slot).await;
-        let holds = format!("SELECT bool_and(end_lsn >= '{confirmed}') FROM portal_audit.progress");
-        assert!(value::<bool>(&audit, &holds).await, "the slot is ahead of progress: {confirmed}");
-        samples += 1;
-    }
-    samples
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn kills_lose_and_double_nothing() {
     let mut dice = Dice::new();
@@ -110,9 +95,7 @@ async fn kills_lose_and_double_nothing() {
     portal.streaming().await;
 
     let workload = Workload::start(&portal).await;
-    let (stop, stopped) = watch::channel(false);
-    let mut rule = JoinSet::new();
-    rule.spawn(watch_confirm_rule(portal.name.clone(), stopped));
+    let watch = Watch::all(&portal);
     let streams = "SELECT active FROM pg_replication_slots WHERE slot_name = 'portal_audit_kills'";
     for kill in 0..kills {
         // Every other one is killed in the midst of its stream, the others wherever they are.
@@ -128,14 +111,13 @@ async fn kills_lose_and_double_nothing() {
     workload.stop().await;
     portal.catch_up().await;
     assert!(program.terminate().success());
-    stop.send_replace(true);
-    let samples = rule.join_next().await.unwrap().unwrap();
+    let looks = watch.stop().await;
 
     let proof = portal.proof().await;
     let types = "SELECT count(DISTINCT event_type) FROM public.events";
     let types: i64 = value(&portal.audit, types).await;
     println!(
-        "{kills} kills, {samples} looks at the confirm rule, {} changes, {} events of {types} types",
+        "{kills} kills, {looks} looks at what must hold, {} changes, {} events of {types} types",
         proof.changes, proof.events
     );
     assert!(types > 50, "all of the portal must live: {types} event types");

@@ -1,8 +1,10 @@
 //! The cluster of the test binary, and a portal with its sidecar for each test.
 
+pub mod invariants;
 pub mod kratos;
 pub mod program;
 
+use invariants::Watch;
 use portal_audit::{
     chain::chain,
     config::{self, Settings},
@@ -175,10 +177,11 @@ pub fn settings_text(
 }
 
 impl Portal {
-    /// Starts a sidecar in this process and waits until it streams.
+    /// Starts a sidecar in this process and waits until it streams. While it runs, what must always hold is looked at.
     pub async fn start(&self) -> Sidecar {
-        let sidecar = Sidecar::start(self.settings.clone());
+        let mut sidecar = Sidecar::start(self.settings.clone());
         self.streaming().await;
+        sidecar.watch = Some(Watch::confirm_rule(&self.settings));
         sidecar
     }
 
@@ -247,6 +250,7 @@ fn show(row: &tokio_postgres::Row) -> String {
 pub struct Sidecar {
     stop: watch::Sender<bool>,
     tasks: JoinSet<Vec<Ended>>,
+    watch: Option<Watch>,
 }
 
 impl Sidecar {
@@ -254,7 +258,7 @@ impl Sidecar {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(pipeline::run(settings, stopped));
-        Self { stop, tasks }
+        Self { stop, tasks, watch: None }
     }
 
     /// One that may pass over changes of its sources that are gone.
@@ -264,13 +268,17 @@ impl Sidecar {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { pipeline::run_accepting(settings, &accepted, stopped).await });
-        Self { stop, tasks }
+        Self { stop, tasks, watch: None }
     }
 
     /// Asks it to stop; it must not have ended by a fault.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
+        let watch = self.watch.take();
         let ended = self.stop_with_faults().await;
         assert!(ended.is_empty(), "{}", ended.join("\n"));
+        if let Some(watch) = watch {
+            watch.stop().await;
+        }
     }
 
     /// Asks it to stop; gives the faults of sources that had ended.
