@@ -1,88 +1,21 @@
 //! Killed at any moment, nothing is lost and nothing doubled: the events are compared with the journal that the portal's own transactions wrote.
 
 use crate::support::{
-    Portal, cluster,
+    cluster,
     invariants::Watch,
-    open,
+    life::{Dice, Life},
+    order::Second,
     program::{Program, SettingsFile},
     run, sample, value, wait_for,
 };
-use portal_audit::connect::Session;
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
-};
-use tokio::{sync::watch, task::JoinSet};
 
 /// Kills of a plain run; `PORTAL_AUDIT_KILLS` is another number of them.
 const KILLS: u64 = 20;
 const CLIENTS: i64 = 3;
 
-/// Random numbers from a seed that is printed, so that a failing run can be told.
-struct Dice(u64);
-
-impl Dice {
-    fn new() -> Self {
-        let seed = u64::from(std::process::id());
-        println!("seed {seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        // Constants of Knuth's MMIX generator; its high bits are the random ones.
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
-
 fn kills() -> u64 {
     let given = std::env::var_os("PORTAL_AUDIT_KILLS");
     given.map_or(KILLS, |text| text.into_string().unwrap().parse().unwrap())
-}
-
-/// Life in the portal until told to stop.
-struct Workload {
-    acts: Arc<AtomicI64>,
-    stop: watch::Sender<bool>,
-    clients: JoinSet<()>,
-}
-
-impl Workload {
-    async fn start(portal: &Portal) -> Self {
-        let acts = Arc::new(AtomicI64::new(0));
-        let (stop, stopped) = watch::channel(false);
-        let mut clients = JoinSet::new();
-        for client in 0..CLIENTS {
-            let session = open(cluster(), &portal.name).await;
-            clients.spawn(live(session, client, Arc::clone(&acts), stopped.clone()));
-        }
-        Self { acts, stop, clients }
-    }
-
-    /// Waits until `more` things were done.
-    async fn wait(&self, more: u64) {
-        let target = self.acts.load(Ordering::Relaxed) + i64::try_from(more).unwrap();
-        wait_for("life in the portal", async || self.acts.load(Ordering::Relaxed) >= target).await;
-    }
-
-    async fn stop(mut self) {
-        self.stop.send_replace(true);
-        while let Some(ended) = self.clients.join_next().await {
-            ended.unwrap();
-        }
-    }
-}
-
-async fn live(session: Session, client: i64, acts: Arc<AtomicI64>, stopped: watch::Receiver<bool>) {
-    for act in 0_i64.. {
-        if *stopped.borrow() {
-            return;
-        }
-        let seed = act * CLIENTS + client;
-        session.client.execute("SELECT activity.act($1)", &[&seed]).await.unwrap();
-        acts.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -90,11 +23,12 @@ async fn kills_lose_and_double_nothing() {
     let mut dice = Dice::new();
     let kills = kills();
     let portal = sample("kills").await;
+    let second = Second::begin(&portal).await;
     let settings = SettingsFile::new(&portal);
     let mut program = Program::run(&settings.path);
     portal.streaming().await;
 
-    let workload = Workload::start(&portal).await;
+    let workload = Life::start(&cluster().dsn(&portal.name, "postgres"), CLIENTS);
     let watch = Watch::all(&portal);
     let streams = "SELECT active FROM pg_replication_slots WHERE slot_name = 'portal_audit_kills'";
     for kill in 0..kills {
@@ -103,6 +37,10 @@ async fn kills_lose_and_double_nothing() {
             wait_for("the stream", async || value::<bool>(&portal.source, streams).await).await;
         }
         workload.wait(dice.below(120)).await;
+        // Some are asked to stop first, and killed while they do.
+        if dice.below(4) == 0 {
+            program.ask_to_stop();
+        }
         program.kill();
         workload.wait(dice.below(30)).await;
         program = Program::run(&settings.path);
@@ -125,6 +63,7 @@ async fn kills_lose_and_double_nothing() {
     assert_eq!((proof.lost, proof.doubled), (0, 0), "{:#?}", proof.differences);
     let counted: i64 = value(&portal.audit, "SELECT events FROM portal_audit.progress").await;
     assert_eq!(counted, portal.count().await, "progress must count each event once");
+    second.compare().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,8 @@
 
 pub mod invariants;
 pub mod kratos;
+pub mod life;
+pub mod order;
 pub mod program;
 
 use invariants::Watch;

@@ -45,11 +45,40 @@ impl Program {
         Self(command(&arguments).stderr(Stdio::null()).spawn().unwrap())
     }
 
-    /// The same, with every line of its log in a file.
-    pub fn run_with_log(settings: &Path, log: &Path) -> Self {
+    /// The same, with its log from this level on at the end of a file.
+    pub fn run_with_log(settings: &Path, level: &str, log: &Path) -> Self {
         let mut command = command(&["run", "--config", settings.to_str().unwrap()]);
-        let log = std::fs::File::create(log).unwrap();
-        Self(command.env("PORTAL_AUDIT_LOG", "trace").stderr(log).spawn().unwrap())
+        let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
+        Self(command.env("PORTAL_AUDIT_LOG", level).stderr(log).spawn().unwrap())
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
+    /// The most memory that it ever held, in bytes.
+    pub fn memory_peak(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    /// The memory that it holds now, in bytes.
+    pub fn memory_now(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// A size of `/proc/PID/status`, which are in KiB. Zero once it has ended.
+    fn memory(&self, size: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix(size));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.map_or(0, |kib| kib.trim().parse::<u64>().unwrap() * 1024)
+    }
+
+    /// SIGTERM, and nothing more.
+    pub fn ask_to_stop(&self) {
+        signal(self.0.id(), "TERM");
     }
 
     /// SIGKILL: no chance to clean up.
@@ -62,6 +91,14 @@ impl Program {
     pub fn terminate(mut self) -> ExitStatus {
         signal(self.0.id(), "TERM");
         self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Program {
+    /// A test that fails leaves no process behind.
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
     }
 }
 
