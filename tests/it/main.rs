@@ -31,4 +31,5 @@ mod sources;
 mod support;
 mod tidy;
 mod tools;
+mod undeliverable;
 mod values;
