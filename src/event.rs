@@ -36,6 +36,8 @@ pub struct Text {
 /// An event whose texts lie in the buffer of [`Events`].
 #[derive(Debug, Clone, Copy)]
 pub struct EventRow {
+    /// The oid of the table whose change it tells; 0 if there is none.
+    pub relation: u32,
     pub event_uuid: Uuid,
     pub timestamp: Timestamp,
     pub event_type: Text,
@@ -53,6 +55,8 @@ pub struct EventRow {
 pub struct Events {
     text: String,
     rows: Vec<EventRow>,
+    /// Names of the tables of the rows, by their oids.
+    relations: Vec<(u32, String)>,
 }
 
 impl Events {
@@ -84,6 +88,23 @@ impl Events {
     /// Adds an event whose texts were written before.
     pub fn push(&mut self, row: EventRow) {
         self.rows.push(row);
+    }
+
+    /// Says what a table is called, for those who speak of its events; gives its oid back.
+    pub fn relation(&mut self, oid: u32, name: impl FnOnce() -> String) -> u32 {
+        // Rows of one table mostly follow each other.
+        let is_known = self.relations.last().is_some_and(|(last, _)| *last == oid);
+        if !is_known && !self.relations.iter().any(|(known, _)| *known == oid) {
+            self.relations.push((oid, name()));
+        }
+        oid
+    }
+
+    /// The table whose change the event at `position` tells, `schema.table`.
+    #[must_use]
+    pub fn relation_of(&self, position: usize) -> Option<&str> {
+        let oid = self.rows.get(position)?.relation;
+        self.relations.iter().find(|(known, _)| *known == oid).map(|(_, name)| name.as_str())
     }
 
     /// The text at a place that [`Events::write`] gave.

@@ -7,14 +7,12 @@
 
 use crate::{
     connect::{self, Session},
-    event::{Event, Events},
+    event::Events,
     lsn::Lsn,
     timestamp::Timestamp,
     translate::{Batch, attempt, mapping::Mapping, names::NameKey},
     tuple::Operation,
 };
-use bytes::{BufMut as _, Bytes, BytesMut};
-use futures_util::SinkExt as _;
 use std::{collections::HashMap, future::Future, pin::pin, time::Duration};
 use tokio_postgres::{
     Statement,
@@ -93,6 +91,8 @@ pub struct Writer {
     end_lsn: Lsn,
     /// An audit transaction is open and holds the first pieces of a large source transaction.
     is_open: bool,
+    /// It has a savepoint before the events of its last piece.
+    has_savepoint: bool,
     /// Nothing was written since the start, so rows may exist.
     is_first: bool,
     pending: Totals,
@@ -248,6 +248,7 @@ impl Writer {
             advance,
             end_lsn,
             is_open: false,
+            has_savepoint: false,
             is_first: true,
             pending: Totals::default(),
         })
@@ -273,14 +274,20 @@ impl Writer {
             && !self.is_open;
         match end {
             Some(end) if plain && batch.events.len() <= STATEMENT_EVENTS_MAX => {
-                self.write_statement(&batch.events, end).await?;
+                let written = self.write_statement(&batch.events, end).await;
+                match written {
+                    Err(error) if error.refusal().is_some() => {
+                        self.write_pieces(batch, Some(end)).await?;
+                    }
+                    written => written?,
+                }
             }
             _ => self.write_pieces(batch, end).await?,
         }
         if let Some(end) = end {
             self.end_lsn = end.end_lsn;
             self.pending = Totals::default();
-            self.is_open = false;
+            (self.is_open, self.has_savepoint) = (false, false);
             self.is_first = false;
         }
         Ok(())
@@ -305,19 +312,8 @@ impl Writer {
 
     /// A piece of an audit transaction, and its end if this is the last one.
     async fn write_pieces(&mut self, batch: &Batch, end: Option<End>) -> Result<(), WriteError> {
-        self.open().await?;
+        self.deliver(&batch.events, self.is_first).await?;
         let client = &self.session.client;
-        if self.is_first {
-            let all: Vec<Event<'_>> = batch.events.iter().collect();
-            for chunk in all.chunks(INSERT_EVENTS_MAX) {
-                let arrays = Arrays::new(chunk.iter().copied());
-                let parameters = arrays.parameters();
-                let query = client.execute(&self.insert, &parameters);
-                answered(self.timeout, "insert events", query).await?;
-            }
-        } else if !batch.events.is_empty() {
-            self.copy(&batch.events).await?;
-        }
         self.write_names(batch).await?;
         self.write_unmapped(batch).await?;
         self.write_attempts(batch).await?;
@@ -329,26 +325,6 @@ impl Writer {
             written.map_err(|error| self.told(error))?;
             answered(self.timeout, "commit", client.batch_execute("COMMIT")).await?;
         }
-        Ok(())
-    }
-
-    async fn copy(&self, events: &Events) -> Result<(), WriteError> {
-        let copy = format!("COPY public.events ({EVENT_COLUMNS}) FROM STDIN (FORMAT binary)");
-        let sink =
-            answered(self.timeout, "copy events", self.session.client.copy_in(&copy)).await?;
-        let mut sink = pin!(sink);
-        let mut chunk = BytesMut::with_capacity(COPY_CHUNK_BYTES + 4_096);
-        chunk.put_slice(b"PGCOPY\n\xFF\r\n\0\0\0\0\0\0\0\0\0");
-        for event in events.iter() {
-            put_event(&mut chunk, &event)?;
-            if chunk.len() >= COPY_CHUNK_BYTES {
-                let full: Bytes = chunk.split().freeze();
-                answered(self.timeout, "copy events", sink.send(full)).await?;
-            }
-        }
-        chunk.put_i16(-1);
-        answered(self.timeout, "copy events", sink.send(chunk.freeze())).await?;
-        answered(self.timeout, "copy events", sink.as_mut().finish()).await?;
         Ok(())
     }
 
@@ -443,8 +419,9 @@ impl Writer {
 }
 
 mod attempts;
+mod deliver;
 mod gap;
 mod parameters;
 pub use attempts::Ends;
 pub use gap::{begin_anew, open_gap};
-use parameters::{Arrays, Moved, put_event};
+use parameters::{Arrays, Moved};

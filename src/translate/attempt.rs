@@ -242,6 +242,7 @@ impl Teller {
             close_payload(out, ("", None), (caller_from, 0, 0), &mut flags, false);
         });
         events.push(EventRow {
+            relation: 0,
             event_uuid,
             timestamp: *at,
             event_type,

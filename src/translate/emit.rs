@@ -90,6 +90,7 @@ impl Translator {
         flags |= written;
         let (subject_type, ()) = events.write(|out| out.push_str("table"));
         let ordinal = *place.events;
+        let relation = events.relation(oid, || name);
         let (payload, ()) = events.write(|out| {
             push_formatted(
                 out,
@@ -98,6 +99,7 @@ impl Translator {
             close_payload(out, (place.audit, None), (caller_from, ordinal, 0), &mut flags, false);
         });
         events.push(EventRow {
+            relation,
             event_uuid,
             timestamp: place.transaction.commit_time,
             event_type,
@@ -254,7 +256,10 @@ fn write_event(
         let audit = (head.audit, head.cause);
         close_payload(out, audit, (caller_from, ordinal, rule.number), &mut flags, backfill);
     });
+    let Row { relation, .. } = scope.row;
+    let relation = events.relation(relation.oid, || relation.qualified_name());
     events.push(EventRow {
+        relation,
         event_uuid: head.id,
         timestamp: head.timestamp,
         event_type,

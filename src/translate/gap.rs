@@ -116,6 +116,7 @@ impl Gap {
         let (subject_type, ()) = events.write(|out| out.push_str(SUBJECT_TYPE));
         let (payload, ()) = events.write(|out| self.push_payload(source, end, out));
         events.push(EventRow {
+            relation: 0,
             event_uuid,
             timestamp: time,
             event_type,

@@ -25,6 +25,7 @@ pub mod origin;
 pub mod remember;
 pub mod rule;
 pub mod table;
+pub mod undeliverable;
 pub mod unfold;
 pub mod value;
 

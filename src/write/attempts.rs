@@ -3,7 +3,7 @@
 //! # Why exactly once
 //! An attempt is stored in the audit transaction that moves progress past its message, so it is known as long as its message may not come again. It becomes an event in the audit transaction that deletes its row, and only if there was a row to delete. It is decided only when everything is written that the source logged before the end was asked for: then none of its messages can come afterwards.
 
-use super::{Totals, WriteError, Writer, answered, parameters::Arrays};
+use super::{Totals, WriteError, Writer, answered};
 use crate::{
     event::Events,
     lsn::Lsn,
@@ -114,9 +114,7 @@ impl Writer {
     /// As [`Writer::write`].
     pub async fn end_attempts(&mut self, ends: &Ends, teller: &Teller) -> Result<(), WriteError> {
         let own = !self.is_open;
-        if own {
-            answered(self.timeout, "begin", self.session.client.batch_execute("BEGIN")).await?;
-        }
+        self.open().await?;
         let decided = [&ends.committed[..], &ends.rolled_back, &ends.unknown].concat();
         let failed = self.delete_attempts(&decided).await?;
         let mut events = Events::default();
@@ -130,11 +128,12 @@ impl Writer {
             }
         }
         self.store_attempt_types(types.into_keys()).await?;
-        self.insert_events(&events).await?;
+        self.deliver(&events, true).await?;
         let written = events.len() as u64;
         if own {
             self.count_events(written).await?;
             answered(self.timeout, "commit", self.session.client.batch_execute("COMMIT")).await?;
+            (self.is_open, self.has_savepoint) = (false, false);
         } else {
             self.pending = Totals { events: self.pending.events + written, ..self.pending };
         }
@@ -172,17 +171,6 @@ impl Writer {
                 [&found.name, &found.describe, &retention, &visible_to];
             let query = self.session.client.execute(QUERY, &parameters);
             answered(self.timeout, "store event types", query).await?;
-        }
-        Ok(())
-    }
-
-    async fn insert_events(&self, events: &Events) -> Result<(), WriteError> {
-        let all: Vec<_> = events.iter().collect();
-        for chunk in all.chunks(super::INSERT_EVENTS_MAX) {
-            let arrays = Arrays::new(chunk.iter().copied());
-            let parameters = arrays.parameters();
-            let query = self.session.client.execute(&self.insert, &parameters);
-            answered(self.timeout, "insert events", query).await?;
         }
         Ok(())
     }

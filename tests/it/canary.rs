@@ -145,7 +145,7 @@ async fn no_secret_comes_through() {
     let settings = SettingsFile::new(&portal);
     run(&portal.source, &ROWS.replace("$'", "0'")).await;
 
-    let program = Program::run_with_log(&settings.path, "trace", &log);
+    let program = Program::run_with_log(&settings.path, &log);
     portal.streaming().await;
     live(&portal).await;
     let shown = format!("{}{}", status(&settings.path, "text"), status(&settings.path, "json"));

@@ -192,7 +192,7 @@ async fn no_secret_leaves_the_identity_server() {
     settings.path = folder.join("portal-audit.toml");
 
     let log = folder.join("log");
-    let program = Program::run_with_log(&settings.path, "trace", &log);
+    let program = Program::run_with_log(&settings.path, &log);
     portal.streaming().await;
     steps(&portal, "CALL open_login(10);\nCALL refuse(10, 4000006, 'canary-typed-password');\nCALL accept(10, 'password');\nCALL refuse(10, 4000010, 'Canary typed again');\nCALL open_session(21, 1);\nCALL open_settings(30, 1);\nCALL replace_credential(1, 'password');\nCALL settled(30);\nCALL log_out(21);\nUPDATE sessions SET token = secret('other');\nDELETE FROM identities WHERE id = id(1);").await;
     // A form that cannot be read is counted, not shown.

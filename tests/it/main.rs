@@ -34,4 +34,5 @@ mod sources;
 mod support;
 mod tidy;
 mod tools;
+mod undeliverable;
 mod values;

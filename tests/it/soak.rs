@@ -73,14 +73,14 @@ impl Place {
         let portal = apart(crate::support::portal(&source, wishes).await, &source, &audit).await;
         let settings = SettingsFile::new(&portal);
         let log = tempfile::NamedTempFile::new().unwrap();
-        let program = Program::run_with_log(&settings.path, "info", log.path());
+        let program = Program::run_logging(&settings.path, "info", log.path());
         let program = Some(program);
         portal.streaming().await;
         Self { source, audit, portal, settings, log, program, memory: 0 }
     }
 
     fn restart_program(&mut self) {
-        let program = Program::run_with_log(&self.settings.path, "info", self.log.path());
+        let program = Program::run_logging(&self.settings.path, "info", self.log.path());
         self.program = Some(program);
     }
 

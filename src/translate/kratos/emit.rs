@@ -152,6 +152,7 @@ impl Kratos {
         });
         let event_uuid = event_id(self.origin, commit, draft.at.change(), draft.event_type);
         batch.events.push(EventRow {
+            relation: draft.at.change().relation,
             event_uuid,
             timestamp: commit.commit_time,
             event_type,

@@ -45,8 +45,13 @@ impl Program {
         Self(command(&arguments).stderr(Stdio::null()).spawn().unwrap())
     }
 
+    /// The same, with every line of its log in a file.
+    pub fn run_with_log(settings: &Path, log: &Path) -> Self {
+        Self::run_logging(settings, "trace", log)
+    }
+
     /// The same, with its log from this level on at the end of a file.
-    pub fn run_with_log(settings: &Path, level: &str, log: &Path) -> Self {
+    pub fn run_logging(settings: &Path, level: &str, log: &Path) -> Self {
         let mut command = command(&["run", "--config", settings.to_str().unwrap()]);
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         Self(command.env("PORTAL_AUDIT_LOG", level).stderr(log).spawn().unwrap())

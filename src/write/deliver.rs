@@ -1,0 +1,216 @@
+//! Events into an open audit transaction, and what becomes of those that the audit database refuses.
+//!
+//! # One event must not stop all
+//! `events` was given, so others may have put constraints and triggers on it. Where such a thing refuses one event, the piece is taken back to its savepoint and inserted in halves of halves until that event is alone; a stand-in takes its place ([`undeliverable`]), and the source transaction stays whole. What is refused for all, because of privileges, of space or of a column that is not there, is no event's fault: then nothing is written, and the pipeline waits or stops as for any fault. So it does where even the stand-in is refused.
+
+use super::parameters::{Arrays, put_event};
+use super::{COPY_CHUNK_BYTES, EVENT_COLUMNS, INSERT_EVENTS_MAX, WriteError, Writer, answered};
+use crate::{
+    event::{Event, Events},
+    translate::undeliverable::{self, Refusal},
+};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use futures_util::SinkExt as _;
+use std::{ops::Range, pin::pin};
+use tokio_postgres::types::ToSql;
+
+/// SQLSTATE of an event that is there already.
+const EXISTS: &str = "23505";
+
+/// Whether a refusal may be about one event and not about all: by its class (manual, appendix A), which is about data, constraints, limits or what a trigger raised. 23505 is an event that is there already.
+fn is_of_an_event(code: &str) -> bool {
+    let class = code.get(..2).unwrap_or_default();
+    // The standard leaves these to others; those that PostgreSQL uses are about the server, but for P0, which triggers raise.
+    let is_their_own = class.starts_with(|first| matches!(first, '5'..='9' | 'I'..='Z'))
+        && !matches!(class, "53" | "54" | "55" | "57" | "58" | "72" | "PA" | "XX");
+    let is_of_data = matches!(class, "09" | "21" | "22" | "23" | "27" | "38" | "39" | "44" | "54");
+    (is_of_data || is_their_own) && code != EXISTS
+}
+
+impl WriteError {
+    /// How an event was refused, if that may be its own fault.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        let Self::Database { report, .. } = self else { return None };
+        let report = report.as_db_error().filter(|report| is_of_an_event(report.code().code()))?;
+        let constraint = report.constraint().map(str::to_owned);
+        Some(Refusal { sqlstate: report.code().code().to_owned(), constraint })
+    }
+}
+
+impl Writer {
+    /// Adds events to the audit transaction, which it opens if need be; by COPY, unless some of them may be there already.
+    pub(super) async fn deliver(
+        &mut self,
+        events: &Events,
+        may_exist: bool,
+    ) -> Result<(), WriteError> {
+        if events.is_empty() {
+            return self.open().await;
+        }
+        let savepoint = match (self.is_open, self.has_savepoint) {
+            (false, _) => "BEGIN; SAVEPOINT events",
+            (true, false) => "SAVEPOINT events",
+            // One is enough, or they would pile up.
+            (true, true) => "RELEASE SAVEPOINT events; SAVEPOINT events",
+        };
+        answered(self.timeout, "begin", self.session.client.batch_execute(savepoint)).await?;
+        (self.is_open, self.has_savepoint) = (true, true);
+        let all = 0..events.len();
+        let mut given =
+            if may_exist { self.insert(events, all).await } else { self.copy(events).await };
+        if given.as_ref().is_err_and(|error| error.sqlstate() == Some(EXISTS)) {
+            // The log is read again, from an earlier position or through another slot.
+            self.back_to("events").await?;
+            given = self.insert(events, 0..events.len()).await;
+        }
+        match given {
+            Err(error) if error.refusal().is_some() => {
+                self.back_to("events").await?;
+                self.isolate(events).await
+            }
+            given => given,
+        }
+    }
+
+    /// Inserts all but what is refused, which gets its stand-ins.
+    async fn isolate(&self, events: &Events) -> Result<(), WriteError> {
+        let (mut refused, mut first) = (0_u64, None);
+        // The order in which they stand here is the reverse of that in which they are tried.
+        let all = 0..events.len();
+        let mut left = vec![all];
+        while let Some(range) = left.pop() {
+            let Some((event_type, refusal)) = self.try_insert(events, range.clone()).await? else {
+                continue;
+            };
+            if range.len() > 1 {
+                let middle = range.start + range.len() / 2;
+                left.extend([middle..range.end, range.start..middle]);
+                continue;
+            }
+            refused += 1;
+            first.get_or_insert((events.relation_of(range.start), event_type, refusal));
+        }
+        if let Some((relation, event_type, Refusal { sqlstate, constraint })) = first {
+            self.store_stand_in_type().await?;
+            let source = self.source.as_str();
+            tracing::error!(
+                source,
+                events = refused,
+                relation,
+                event_type,
+                sqlstate,
+                constraint,
+                "the audit database refused events: each has a stand-in of type undeliverable"
+            );
+        }
+        Ok(())
+    }
+
+    /// Inserts a range of events, or of a single one that is refused its stand-in; gives the refusal, and the type of its first event.
+    async fn try_insert<'a>(
+        &self,
+        events: &'a Events,
+        range: Range<usize>,
+    ) -> Result<Option<(&'a str, Refusal)>, WriteError> {
+        let client = &self.session.client;
+        let begin = client.batch_execute("SAVEPOINT part");
+        answered(self.timeout, "begin", begin).await?;
+        let mut found = None;
+        if let Err(error) = self.insert(events, range.clone()).await {
+            let Some(refusal) = error.refusal() else { return Err(error) };
+            let Some(event) = events.iter().nth(range.start) else { return Err(error) };
+            self.back_to("part").await?;
+            if range.len() == 1 {
+                let relation = events.relation_of(range.start);
+                self.stand_in(&event, relation, &refusal).await?;
+            }
+            found = Some((event.event_type, refusal));
+        }
+        let end = client.batch_execute("RELEASE SAVEPOINT part");
+        answered(self.timeout, "go on", end).await?;
+        Ok(found)
+    }
+
+    async fn back_to(&self, savepoint: &str) -> Result<(), WriteError> {
+        let back = format!("ROLLBACK TO SAVEPOINT {savepoint}");
+        answered(self.timeout, "go back", self.session.client.batch_execute(&back)).await
+    }
+
+    async fn stand_in(
+        &self,
+        event: &Event<'_>,
+        relation: Option<&str>,
+        refusal: &Refusal,
+    ) -> Result<(), WriteError> {
+        let mut stand_in = Events::default();
+        undeliverable::tell(&self.source, (event, relation), refusal, &mut stand_in);
+        let arrays = Arrays::new(stand_in.iter());
+        let parameters = arrays.parameters();
+        let query = self.session.client.execute(&self.insert, &parameters);
+        answered(self.timeout, "take a stand-in for an event", query).await.map(drop)
+    }
+
+    async fn store_stand_in_type(&self) -> Result<(), WriteError> {
+        const QUERY: &str = "INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+        let retention = undeliverable::RETENTION.name();
+        let parameters: [&(dyn ToSql + Sync); 4] = [
+            &undeliverable::EVENT_TYPE,
+            &undeliverable::DESCRIBE,
+            &retention,
+            &undeliverable::VISIBLE_TO,
+        ];
+        let query = self.session.client.execute(QUERY, &parameters);
+        answered(self.timeout, "store event types", query).await.map(drop)
+    }
+
+    /// A range of events, passing over those that are there.
+    async fn insert(&self, events: &Events, range: Range<usize>) -> Result<(), WriteError> {
+        let all: Vec<Event<'_>> = events.iter().skip(range.start).take(range.len()).collect();
+        for chunk in all.chunks(INSERT_EVENTS_MAX) {
+            let arrays = Arrays::new(chunk.iter().copied());
+            let parameters = arrays.parameters();
+            let query = self.session.client.execute(&self.insert, &parameters);
+            answered(self.timeout, "insert events", query).await?;
+        }
+        Ok(())
+    }
+
+    async fn copy(&self, events: &Events) -> Result<(), WriteError> {
+        let copy = format!("COPY public.events ({EVENT_COLUMNS}) FROM STDIN (FORMAT binary)");
+        let sink =
+            answered(self.timeout, "copy events", self.session.client.copy_in(&copy)).await?;
+        let mut sink = pin!(sink);
+        let mut chunk = BytesMut::with_capacity(COPY_CHUNK_BYTES + 4_096);
+        chunk.put_slice(b"PGCOPY\n\xFF\r\n\0\0\0\0\0\0\0\0\0");
+        for event in events.iter() {
+            put_event(&mut chunk, &event)?;
+            if chunk.len() >= COPY_CHUNK_BYTES {
+                let full: Bytes = chunk.split().freeze();
+                answered(self.timeout, "copy events", sink.send(full)).await?;
+            }
+        }
+        chunk.put_i16(-1);
+        answered(self.timeout, "copy events", sink.send(chunk.freeze())).await?;
+        answered(self.timeout, "copy events", sink.as_mut().finish()).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_of_an_event;
+
+    #[test]
+    fn what_is_refused_for_all_is_no_events_fault() {
+        for own in ["22021", "22P05", "23502", "23514", "54000", "54001", "P0001", "38000", "ZZ001"]
+        {
+            assert!(is_of_an_event(own), "{own}");
+        }
+        for general in [
+            "23505", "08006", "25006", "28000", "40001", "42501", "42P01", "42703", "53100",
+            "53200", "55P03", "57014", "57P01", "58030", "PA001", "XX000", "",
+        ] {
+            assert!(!is_of_an_event(general), "{general}");
+        }
+    }
+}
