@@ -1,8 +1,12 @@
 //! Transactions of any size in bounded memory, and of two phases: all of their events or none, at their commit.
 
-use crate::support::{Portal, Wishes, cluster, open, portal, run, value, wait_for};
+use crate::support::{
+    Portal, Wishes, cluster, open, portal,
+    program::{Program, SettingsFile},
+    run, sample, value, wait_for,
+};
 use portal_audit::{config::Settings, connect::Session, sql};
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 /// Far less than the transactions here hold.
 const SMALL: &str = "transaction_memory_bytes = 65536\nbatch_events = 500";
@@ -28,6 +32,63 @@ fn experiments(first: u32, last: u32) -> String {
         "INSERT INTO portal.experiments (project, name, creator, description)
          SELECT 'p', 'e' || g, 'alice', md5(g::text) || md5((g + 1)::text) FROM generate_series({first}, {last}) AS g;"
     )
+}
+
+/// Rows of the one transaction of a plain run; `PORTAL_AUDIT_ROWS` is another number of them.
+const ROWS: u32 = 60_000;
+/// Its savepoints, every third of which is rolled back.
+const SAVEPOINTS: u32 = 1_000;
+/// Bytes of memory that the program may hold, whatever it reads.
+const MEMORY_MAX: u64 = 64 << 20;
+
+fn rows() -> u32 {
+    let given = std::env::var_os("PORTAL_AUDIT_ROWS");
+    given.map_or(ROWS, |text| text.into_string().unwrap().parse().unwrap())
+}
+
+/// With the settings as they are shipped: each row that was kept is one event, and the program stays small. The journal's own triggers would take longer than all the rest, so the table itself is the oracle.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_transaction_of_many_rows_needs_little_memory() {
+    const NAMES: &str = "SELECT count(*)::text || ' ' || md5(string_agg(name, ' ' ORDER BY name COLLATE \"C\")) FROM ";
+    let portal = sample("large_rows").await;
+    run(&portal.source, PARENTS).await;
+    run(&portal.source, "ALTER TABLE portal.experiments DISABLE TRIGGER ALL").await;
+    let settings = SettingsFile::new(&portal);
+    let program = Program::run(&settings.path);
+    portal.streaming().await;
+    let each = rows() / SAVEPOINTS;
+    let act = async |verb: &str, statement: &dyn Fn(u32, u32) -> String| {
+        let mut script = "BEGIN;".to_owned();
+        for savepoint in 0..SAVEPOINTS {
+            let first = savepoint * each;
+            script += &format!("SAVEPOINT s; {};", statement(first, first + each - 1));
+            script += if savepoint % 3 == 1 { "ROLLBACK TO s;" } else { "RELEASE s;" };
+        }
+        run(&portal.source, &(script + "COMMIT")).await;
+        portal.catch_up_within(Duration::from_secs(1_800)).await;
+        println!("{verb}: {} KiB held", program.memory_peak() / 1024);
+    };
+    act("inserted", &experiments).await;
+    let kept: String = value(&portal.source, &format!("{NAMES} portal.experiments")).await;
+    let created = format!(
+        "{NAMES} (SELECT subject AS name FROM public.events WHERE event_type = 'experiment_created') e"
+    );
+    assert_eq!(value::<String>(&portal.audit, &created).await, kept);
+    // Half of those that are there go, in savepoints of which a third are rolled back.
+    let delete = |first: u32, last: u32| {
+        format!(
+            "DELETE FROM portal.experiments WHERE project = 'p' AND name = ANY (SELECT 'e' || g FROM generate_series({first}, {last}, 2) AS g)"
+        )
+    };
+    act("deleted", &delete).await;
+    let left: String = value(&portal.source, &format!("{NAMES} portal.experiments")).await;
+    let not_deleted = format!(
+        "{NAMES} (SELECT subject AS name FROM public.events GROUP BY 1 HAVING bool_or(event_type = 'experiment_created') AND NOT bool_or(event_type = 'experiment_deleted')) e"
+    );
+    assert_eq!(value::<String>(&portal.audit, &not_deleted).await, left);
+    let peak = program.memory_peak();
+    assert!(program.terminate().success());
+    assert!(peak < MEMORY_MAX, "{peak} bytes were held");
 }
 
 async fn assert_proven(portal: &Portal, events: u64) {

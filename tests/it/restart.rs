@@ -1,13 +1,16 @@
 //! Killed at any moment, nothing is lost and nothing doubled: the events are compared with the journal that the portal's own transactions wrote.
 
 use crate::support::{
-    cluster,
+    Portal, cluster,
     invariants::Watch,
     life::{Dice, Life},
+    open,
     order::Second,
     program::{Program, SettingsFile},
     run, sample, value, wait_for,
 };
+use portal_audit::config::Settings;
+use std::path::Path;
 
 /// Kills of a plain run; `PORTAL_AUDIT_KILLS` is another number of them.
 const KILLS: u64 = 20;
@@ -91,6 +94,41 @@ async fn killed_while_the_source_is_being_created() {
     assert_eq!(portal.events().await.matches("subject=user/wrenn").count(), 1);
     let slots = "SELECT count(*) FROM pg_replication_slots WHERE database = 'kills_at_creation'";
     assert_eq!(value::<i64>(&portal.source, slots).await, 1, "no slot may be left over");
+}
+
+/// Killed when it has connected and done nothing, and when its snapshot is written: the first leaves nothing behind, and after the second no table is read again.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_before_and_after_the_snapshot() {
+    let portal = sample("kills_at_snapshot").await;
+    run(&portal.source, "INSERT INTO portal.users (username, uid, gid) SELECT 'user' || n, n, n FROM generate_series(1, 2000) n").await;
+    run(&portal.source, "TRUNCATE journal.change").await;
+    let dsn = |user: &str| format!("{:?}", cluster().dsn("kills_at_snapshot", user));
+    let text = portal.settings_text.replace(&dsn("postgres"), &dsn("kills_reader"));
+    let portal = Portal { settings_text: text, ..portal };
+    let reader = Settings::parse(Path::new("test.toml"), &portal.settings_text).unwrap();
+    run(&portal.source, &portal_audit::sql::source(&reader.sources[0])).await;
+    let settings = SettingsFile::new(&portal);
+
+    let other = open(cluster(), "kills_at_snapshot_audit").await;
+    run(&other, "BEGIN; LOCK TABLE portal_audit.event_types").await;
+    let program = Program::run(&settings.path);
+    let waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = 'kills_at_snapshot_audit' AND wait_event_type = 'Lock'";
+    wait_for("the lock", async || value::<bool>(&portal.source, waits).await).await;
+    program.kill();
+    run(&other, "COMMIT").await;
+    let left = "SELECT count(*) FROM pg_replication_slots WHERE database = 'kills_at_snapshot'";
+    assert_eq!(value::<i64>(&portal.source, left).await, 0);
+    assert_eq!(value::<i64>(&other, "SELECT count(*) FROM portal_audit.progress").await, 0);
+
+    let program = Program::run(&settings.path);
+    portal.streaming().await;
+    program.kill();
+    run(&portal.source, "REVOKE ALL ON SCHEMA portal FROM kills_reader").await;
+    let program = Program::run(&settings.path);
+    portal.act("INSERT INTO portal.users (username, uid, gid) VALUES ('wren', 1, 1)").await;
+    assert!(program.terminate().success());
+    let proof = portal.proof().await;
+    assert_eq!((proof.events, proof.lost, proof.doubled), (1, 0, 0), "{:#?}", proof.differences);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,10 +70,18 @@ pub async fn run(session: &Session, script: &str) {
 }
 
 /// Asks again and again until the condition holds.
-pub async fn wait_for<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let deadline = Instant::now() + WAIT_MAX;
+pub async fn wait_for<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {
+    wait_within(what, WAIT_MAX, condition).await;
+}
+
+pub async fn wait_within<F: Future<Output = bool>>(
+    what: &str,
+    wait: Duration,
+    mut condition: impl FnMut() -> F,
+) {
+    let deadline = Instant::now() + wait;
     while !condition().await {
-        assert!(Instant::now() < deadline, "{what} did not happen within {WAIT_MAX:?}");
+        assert!(Instant::now() < deadline, "{what} did not happen within {wait:?}");
         sleep(Duration::from_millis(5)).await;
     }
 }
@@ -197,9 +205,14 @@ impl Portal {
 
     /// Waits until everything that is in the source's log now is written.
     pub async fn catch_up(&self) {
+        self.catch_up_within(WAIT_MAX).await;
+    }
+
+    /// The same where there is much of it.
+    pub async fn catch_up_within(&self, wait: Duration) {
         let end: String = value(&self.source, "SELECT pg_current_wal_insert_lsn()::text").await;
         let query = format!("SELECT bool_and(end_lsn >= '{end}') FROM portal_audit.progress");
-        wait_for("catching up", async || {
+        wait_within("catching up", wait, async || {
             value::<Option<bool>>(&self.audit, &query).await == Some(true)
         })
         .await;
