@@ -324,3 +324,22 @@ fn the_fault_table_names_tests_that_are_there() {
         }
     }
 }
+
+/// A mutant breaks one place, which is there, and names a test that is there.
+#[test]
+fn each_mutant_fits_the_sources() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let list: toml::Table = read("tests/faults/mutants.toml").parse().unwrap();
+    let tests: String = rust_files(&root().join("tests/it"))
+        .iter()
+        .chain(&rust_files(&root().join("src")))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    for mutant in list["mutant"].as_array().unwrap() {
+        let text = |key: &str| mutant[key].as_str().unwrap();
+        let name = text("name");
+        assert_eq!(read(text("file")).matches(text("find")).count(), 1, "{name}");
+        let test = text("test").rsplit("::").next().unwrap();
+        assert!(tests.contains(&format!("fn {test}(")), "{name}: there is no test {test}");
+    }
+}
