@@ -67,6 +67,9 @@ pub enum Fault {
     Translate(#[source] TranslateError),
     #[error("events cannot be written")]
     Write(#[source] WriteError),
+    /// Not an error of ours or of the source's.
+    #[error("the source is being stopped, and does not wait until its backlog is written")]
+    SourceStops,
     #[error("a task of the pipeline ended")]
     Task,
 }
@@ -102,7 +105,7 @@ impl Fault {
             }
             Self::Catalog(_) | Self::Continuity(_) | Self::Translate(_) => true,
             Self::Transaction(error) => !matches!(error, TransactionError::Spool { .. }),
-            Self::Task => false,
+            Self::SourceStops | Self::Task => false,
         }
     }
 }

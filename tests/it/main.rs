@@ -26,6 +26,7 @@ mod oracle;
 mod replay;
 mod restart;
 mod shapes;
+mod shutdown;
 mod slot;
 mod sources;
 mod support;
