@@ -10,6 +10,7 @@
 )]
 
 mod attempts;
+mod budget;
 mod canary;
 mod changes;
 mod contexts;
