@@ -101,7 +101,7 @@ COMMENT ON COLUMN portal_audit.unmapped.relation IS 'Table in the source';
 COMMENT ON COLUMN portal_audit.unmapped.operation IS 'insert, update or delete; attempt undecided (the source no longer knows how it ended), attempt unreadable or attempt refused (too many wait)';
 COMMENT ON COLUMN portal_audit.unmapped.changes IS 'How many since the source was first followed';
 
--- A loss that was accepted (`run --accept-gap`). Its end is not known until the source is followed again, and the row outlives its progress:
+-- A loss that was accepted (`run --accept-gap`, or beforehand by `wal_budget_action`). Its end is not known until the source is followed again, and the row outlives its progress:
 -- whoever begins the source anew ends the gap too. Its event is written in the transaction that fills the last three columns.
 CREATE TABLE IF NOT EXISTS portal_audit.gaps (
   gap               BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -119,10 +119,10 @@ CREATE TABLE IF NOT EXISTS portal_audit.gaps (
   event_uuid        UUID
 );
 CREATE UNIQUE INDEX IF NOT EXISTS gaps_open ON portal_audit.gaps (source) WHERE to_lsn IS NULL;
-COMMENT ON TABLE  portal_audit.gaps IS 'Changes that are gone, as somebody accepted with run --accept-gap; each has one event of type audit_gap';
+COMMENT ON TABLE  portal_audit.gaps IS 'Changes that are gone, as somebody accepted with run --accept-gap or in the settings; each has one event of type audit_gap';
 COMMENT ON COLUMN portal_audit.gaps.gap IS 'Counts them';
 COMMENT ON COLUMN portal_audit.gaps.source IS 'Name of the source in the settings';
-COMMENT ON COLUMN portal_audit.gaps.reason IS 'slot_lost, slot_ahead, slot_invalid, other_system, other_timeline or other_database';
+COMMENT ON COLUMN portal_audit.gaps.reason IS 'slot_lost, slot_ahead, slot_invalid, other_system, other_timeline, other_database or wal_budget';
 COMMENT ON COLUMN portal_audit.gaps.slot IS 'Replication slot that was followed until then';
 COMMENT ON COLUMN portal_audit.gaps.system_identifier IS 'Cluster that was followed until then';
 COMMENT ON COLUMN portal_audit.gaps.timeline IS 'Its timeline';

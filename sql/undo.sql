@@ -42,6 +42,6 @@ BEGIN
     RAISE NOTICE 'role % stays: %', unwanted, kept_because;
   END IF;
 END $portal_audit$;
--- The slot last: nothing brings it back, and if somebody reads it this fails and the rest stays too.
-SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = {{slot}};
+-- The slot last, with the marker that it leaves where it was given up: nothing brings it back, and if somebody reads it this fails and the rest stays too.
+SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name IN ({{slot}}, {{marker}});
 COMMIT;

@@ -114,6 +114,22 @@ pub struct Limits {
     pub attempt_interval_ms: u64,
     /// Longest wait before a source is tried again, in seconds.
     pub retry_max_seconds: u64,
+    /// Bytes of log that our slot may keep on a source's disk. Warnings come at 50 and 80 %.
+    pub wal_budget_bytes: u64,
+    /// What happens beyond.
+    pub wal_budget_action: WalBudgetAction,
+    /// How often that is looked at, in milliseconds.
+    pub wal_check_interval_ms: u64,
+}
+
+/// What happens to a slot that keeps more than the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WalBudgetAction {
+    /// It is given up, and the gap recorded: the source's disk does not fill up.
+    Release,
+    /// It stays.
+    Warn,
 }
 
 impl Default for Limits {
@@ -132,6 +148,9 @@ impl Default for Limits {
             complete_interval_ms: 2_000,
             attempt_interval_ms: 500,
             retry_max_seconds: 30,
+            wal_budget_bytes: 16 << 30,
+            wal_budget_action: WalBudgetAction::Release,
+            wal_check_interval_ms: 10_000,
         }
     }
 }
@@ -224,6 +243,9 @@ impl Settings {
 /// One change must find all its names in memory at once.
 const NAMES_IN_MEMORY_MIN: usize = 64;
 
+/// A slot's name has up to 63 bytes, and `_released` must fit behind it.
+const SLOT_BYTES_MAX: usize = 54;
+
 fn check_limits(limits: &Limits) -> Result<(), String> {
     if limits.names_in_memory.get() < NAMES_IN_MEMORY_MIN {
         return Err(format!("limits.names_in_memory must be at least {NAMES_IN_MEMORY_MIN}"));
@@ -238,6 +260,8 @@ fn check_limits(limits: &Limits) -> Result<(), String> {
         ("complete_interval_ms", limits.complete_interval_ms),
         ("attempt_interval_ms", limits.attempt_interval_ms),
         ("retry_max_seconds", limits.retry_max_seconds),
+        ("wal_budget_bytes", limits.wal_budget_bytes),
+        ("wal_check_interval_ms", limits.wal_check_interval_ms),
     ];
     match positive.iter().find(|(_, value)| *value == 0) {
         Some((name, _)) => Err(format!("limits.{name} must be at least 1")),
@@ -258,13 +282,13 @@ impl SourceFile {
         let value_error = |message: String| ConfigError::Value { path: path.to_owned(), message };
         let slot = self.slot.unwrap_or_else(|| format!("portal_audit_{}", self.name));
         let is_slot_name = !slot.is_empty()
-            && slot.len() <= 63
+            && slot.len() <= SLOT_BYTES_MAX
             && slot
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
         if !is_slot_name {
             return Err(value_error(format!(
-                "slot {slot:?} of source {:?} is not up to 63 lower-case letters, digits and underscores",
+                "slot {slot:?} of source {:?} is not up to {SLOT_BYTES_MAX} lower-case letters, digits and underscores",
                 self.name
             )));
         }

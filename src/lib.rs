@@ -21,7 +21,7 @@
 //!
 //! What the optional attempt trigger says stands outside transactions; [`pipeline`] asks the source how those transactions ended, and [`translate::attempt`] makes events of the ones that were rolled back.
 //!
-//! Before the first frame [`catalog`] reads what the source is, [`continuity`] decides whether it joins what is written, and [`snapshot`] reads what is older than the slot. [`pipeline`] alone knows all the stages. [`demo`] runs the whole on a throwaway server, which the tests use too.
+//! Before the first frame [`catalog`] reads what the source is, [`continuity`] decides whether it joins what is written, and [`snapshot`] reads what is older than the slot. [`budget`] looks after what the slot keeps on the source's disk. [`pipeline`] alone knows all the stages. [`demo`] runs the whole on a throwaway server, which the tests use too.
 //!
 //! Beside the flow stand what people ask: [`tools`] has the verbs around mappings, [`coverage`] judges what was asked for by the live configuration, [`explain`] tells where one event comes from, and [`replay`] runs a recorded stream through two mappings. They read, and nothing of the flow uses them.
 //!
@@ -31,12 +31,13 @@
 //! 3. Nothing is dropped in silence: an unmapped change is counted and shown, a value that the table cannot hold is represented and flagged, an unreadable message stops its source.
 //! 4. Only columns that a mapping names reach an event; the deny list beats every mapping; values reach neither a log line nor an error message. What other crates log is not printed for that reason.
 //! 5. What the portal means stands in the mapping: no table or column name of a source in Rust, but for Ory Kratos ([`translate::kratos`]), whose logins no single row tells.
-//! 6. Nothing writes to a source, and no source waits for us: the slot is all that we keep there. One source down never stops another.
+//! 6. Nothing writes to a source, and no source waits for us: the slot is all that we keep there, and it goes when it keeps too much. One source down never stops another.
 //! 7. `events` stays as it was given: no column, index or foreign key of ours.
 //! 8. Every buffer, wait and retry has a limit with a name, in [`config::Limits`] or beside its use.
 //!
 //! Who may use whom is a table in `tests/it/tidy.rs`; arrows go one way.
 
+pub mod budget;
 pub mod catalog;
 pub mod chain;
 pub mod cli;

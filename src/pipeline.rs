@@ -7,6 +7,7 @@
 //!             └─▶ confirm task ◀════════written═════════════┘
 //!                   └─▶ status update to the walsender
 //!  clock task: the source's clock and the end of its log ─▶ what is complete
+//!  keeper, beside all sessions: what the slot keeps on the source's disk ─▶ gives it up
 //! ```
 //!
 //! # The confirm rule
@@ -18,10 +19,12 @@
 mod attempts;
 mod confirm;
 mod horizon;
+mod keeper;
 mod read;
 mod start;
 
 use crate::{
+    budget::BudgetError,
     catalog::CatalogError,
     chain::chain,
     config::{Settings, Source},
@@ -34,12 +37,18 @@ use crate::{
     wire::WireError,
     write::{End, Ends, WriteError, Writer},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch},
     task::JoinSet,
     time::{Instant, sleep},
 };
+
+use keeper::{Keeper, Standing};
 
 /// The first wait before a source is tried again; it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -67,6 +76,13 @@ pub enum Fault {
     Translate(#[source] TranslateError),
     #[error("events cannot be written")]
     Write(#[source] WriteError),
+    /// Not an error of ours or of the source's.
+    #[error("the source is being stopped, and does not wait until its backlog is written")]
+    SourceStops,
+    #[error("the slot is being given up: it keeps more than limits.wal_budget_bytes")]
+    OverBudget,
+    #[error("the source refused to look at its slots")]
+    Budget(#[source] BudgetError),
     #[error("a task of the pipeline ended")]
     Task,
 }
@@ -102,7 +118,7 @@ impl Fault {
             }
             Self::Catalog(_) | Self::Continuity(_) | Self::Translate(_) => true,
             Self::Transaction(error) => !matches!(error, TransactionError::Spool { .. }),
-            Self::Task => false,
+            Self::SourceStops | Self::OverBudget | Self::Budget(_) | Self::Task => false,
         }
     }
 }
@@ -156,29 +172,60 @@ pub async fn run_accepting(
         sources.spawn(async move { follow(&settings, &source, accepted, stop).await });
     }
     let mut ended = Vec::new();
+    let mut keepers = JoinSet::new();
     while let Some(joined) = sources.join_next().await {
         match joined {
-            Ok(None) => {}
-            Ok(Some(fault)) => ended.push(fault),
+            Ok((None, _)) => {}
+            Ok((Some(fault), mut keeper)) => {
+                ended.push(fault);
+                // Its slot stays and keeps the log, for as long as the other sources keep us here.
+                keepers.spawn(async move { keeper.run().await });
+            }
             Err(error) => tracing::error!(%error, "a source's task ended"),
         }
     }
     ended
 }
 
-/// Follows one source, session after session.
+/// Follows one source, and looks after its slot meanwhile. Gives why it ended, and who looks after the slot.
 async fn follow(
+    settings: &Settings,
+    source: &Source,
+    accepted: Acceptance,
+    stop: watch::Receiver<bool>,
+) -> (Option<Ended>, Keeper) {
+    let mut keeper = Keeper::new(settings, source);
+    let (standing, held) = (keeper.standing(), keeper.held());
+    let sessions = Box::pin(sessions(settings, source, accepted, stop, (standing, held)));
+    let ended = tokio::select! {
+        ended = sessions => ended,
+        never = Box::pin(keeper.run()) => match never {},
+    };
+    if ended.is_some() {
+        // A program that is started and ends at once, again and again, looks too.
+        Box::pin(keeper.look()).await;
+    }
+    (ended, keeper)
+}
+
+/// Session after session.
+async fn sessions(
     settings: &Settings,
     source: &Source,
     mut accepted: Acceptance,
     mut stop: watch::Receiver<bool>,
+    (standing, mut held): (watch::Sender<Standing>, watch::Receiver<bool>),
 ) -> Option<Ended> {
     let name = source.name.as_str();
     let mut retry = RETRY_FIRST;
     loop {
         let started = Instant::now();
-        let Err(fault) = Box::pin(session(settings, source, &mut accepted, stop.clone())).await
-        else {
+        let outcome = tokio::select! {
+            outcome = Box::pin(session(settings, source, &mut accepted, &standing, stop.clone())) => outcome,
+            () = until(&mut held, true) => Err(Fault::OverBudget),
+        };
+        standing.send_modify(|standing| standing.is_in_session = false);
+        let Err(fault) = outcome else {
             tracing::info!(source = name, "stopped");
             return None;
         };
@@ -190,13 +237,26 @@ async fn follow(
         if started.elapsed() >= SESSION_GOOD {
             retry = RETRY_FIRST;
         }
-        tracing::warn!(source = name, error, retry_ms = retry.as_millis(), "session ended");
+        let wait = jittered(retry);
+        tracing::warn!(source = name, error, retry_ms = wait.as_millis(), "session ended");
         tokio::select! {
-            () = sleep(retry) => {}
-            _ = stop.wait_for(|stop| *stop) => return None,
+            () = async { sleep(wait).await; until(&mut held, false).await } => {}
+            () = until(&mut stop, true) => return None,
         }
         retry = (retry * 2).min(Duration::from_secs(settings.limits.retry_max_seconds));
     }
+}
+
+/// Returns when a word has come, or nobody is left to give it.
+async fn until(told: &mut watch::Receiver<bool>, word: bool) {
+    drop(told.wait_for(|told| *told == word).await);
+}
+
+/// A wait of three quarters to five quarters, so that several sidecars do not come back at one moment.
+fn jittered(wait: Duration) -> Duration {
+    // The keys of a hasher are the random numbers that std has.
+    let random = RandomState::new().build_hasher().finish() % 512;
+    wait * 3 / 4 + wait * u32::try_from(random).unwrap_or(0) / 1_024
 }
 
 /// One session: from connecting to the end of the stream. `Ok` only when asked to stop, with everything written confirmed.
@@ -204,10 +264,14 @@ async fn session(
     settings: &Settings,
     source: &Source,
     accepted: &mut Acceptance,
-    stop: watch::Receiver<bool>,
+    standing: &watch::Sender<Standing>,
+    mut stop: watch::Receiver<bool>,
 ) -> Result<(), Fault> {
-    let start::Started { frames, status, translator, writer, teller, system } =
-        start::start(settings, source, accepted).await?;
+    // What a start leaves half-made the next one finds, so it may be cut off anywhere.
+    let start::Started { frames, status, translator, writer, teller, system } = tokio::select! {
+        started = Box::pin(start::start(settings, source, accepted, standing)) => started?,
+        () = until(&mut stop, true) => return Ok(()),
+    };
     accepted.spend();
     let end_lsn = writer.end_lsn();
     tracing::info!(source = source.name, slot = source.slot, end_lsn = %end_lsn, "streaming");

@@ -188,7 +188,7 @@ pub fn status_table(sources: &[SourceStatus]) -> String {
     }
     let mut text = table.to_string();
     for source in sources {
-        if let Some(note) = &source.note {
+        for note in source.note.iter().chain(&source.warnings) {
             text.push_str(&format!("\n{}: {}", visible(&source.source), visible(note)));
         }
     }

@@ -1,6 +1,7 @@
 //! The SQL that ops run, filled in for their settings: the text is in `sql/`.
 
 use crate::{
+    budget,
     config::Source,
     translate::{
         deny::{EXEMPT, denied_pattern},
@@ -50,6 +51,7 @@ pub fn undo(source: &Source) -> String {
         .replace("{{database}}", source.conninfo.dbname())
         .replace("{{role}}", &literal(source.conninfo.user()))
         .replace("{{slot}}", &literal(&source.slot))
+        .replace("{{marker}}", &literal(&budget::marker(&source.slot)))
         .replace("{{publication_name}}", &crate::wire::quote_identifier(&source.publication))
 }
 

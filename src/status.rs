@@ -1,9 +1,10 @@
 //! How far each source is: what the verb `status` shows, from progress and from the source's own slot.
 
 use crate::{
+    budget::{self, BudgetError},
     catalog::{self, Slot},
     chain::chain,
-    config::{Settings, Source},
+    config::{Settings, Source, WalBudgetAction},
     connect::{self, Session},
     lsn::Lsn,
 };
@@ -15,7 +16,7 @@ use tokio_postgres::types::PgLsn;
 #[derive(Debug, Default, Serialize)]
 pub struct SourceStatus {
     pub source: String,
-    /// `streaming`, `stopped` (nobody reads the slot), `creating`, `new`, `lost` or `unreachable`.
+    /// `streaming`, `stopped` (nobody reads the slot), `creating`, `new`, `lost`, `released` (the slot was given up, see `wal_budget_action`) or `unreachable`.
     pub state: String,
     pub complete_to: Option<DateTime<Utc>>,
     /// Seconds from `complete_to` to now, both by the audit database's clock and the source's: two machines.
@@ -33,6 +34,14 @@ pub struct SourceStatus {
     pub slot: String,
     /// Bytes of log that the slot keeps on the source's disk.
     pub retained_bytes: Option<u64>,
+    /// How many it may keep: `wal_budget_bytes`.
+    pub budget_bytes: u64,
+    /// Bytes that may yet be written before the server gives the slot up; absent where the server sets no limit.
+    pub safe_bytes: Option<u64>,
+    /// What `pg_replication_slots` says: `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: Option<String>,
+    /// What a person should see to, a sentence each.
+    pub warnings: Vec<String>,
     pub note: Option<String>,
 }
 
@@ -48,7 +57,7 @@ pub async fn status(settings: &Settings) -> Result<Vec<SourceStatus>, String> {
         let mut status = from_progress(&audit, source)
             .await
             .map_err(|error| format!("audit database: {}", connect::describe(&error)))?;
-        if let Err(note) = from_source(source, &mut status).await {
+        if let Err(note) = from_source(settings, source, &mut status).await {
             status.state = "unreachable".to_owned();
             status.note = Some(note);
         }
@@ -90,7 +99,11 @@ async fn from_progress(
     Ok(status)
 }
 
-async fn from_source(source: &Source, status: &mut SourceStatus) -> Result<(), String> {
+async fn from_source(
+    settings: &Settings,
+    source: &Source,
+    status: &mut SourceStatus,
+) -> Result<(), String> {
     const END: &str = "SELECT current_setting('server_version_num')::int, CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END";
     let written = status.lag_bytes.take().map(Lsn);
     let session = connect::connect(&source.conninfo, "status").await;
@@ -102,12 +115,22 @@ async fn from_source(source: &Source, status: &mut SourceStatus) -> Result<(), S
     let slot = catalog::load_slot(&session, version_num, &source.slot).await;
     let slot = slot.map_err(|error| chain(&error))?;
     status.lag_bytes = written.map(|written| end.bytes_since(written));
+    let is_released = slot.is_none() && told(budget::is_released(&session, &source.slot).await)?;
     if status.state == "streaming" {
-        status.state = slot_state(slot.as_ref()).to_owned();
+        status.state = if is_released { "released" } else { slot_state(slot.as_ref()) }.to_owned();
     }
-    let kept = slot.and_then(|slot| slot.restart_lsn);
-    status.retained_bytes = kept.map(|restart_lsn| end.bytes_since(restart_lsn));
+    status.budget_bytes = settings.limits.wal_budget_bytes;
+    if let Some(kept) = told(budget::kept(&session, &source.slot).await)? {
+        let releases = settings.limits.wal_budget_action == WalBudgetAction::Release;
+        status.warnings = kept.warnings(status.budget_bytes, releases);
+        status.retained_bytes = slot.and_then(|slot| slot.restart_lsn).map(|_| kept.bytes);
+        (status.safe_bytes, status.wal_status) = (kept.safe_bytes, kept.wal_status);
+    }
     Ok(())
+}
+
+fn told<T>(asked: Result<T, BudgetError>) -> Result<T, String> {
+    asked.map_err(|error| chain(&error))
 }
 
 fn slot_state(slot: Option<&Slot>) -> &'static str {

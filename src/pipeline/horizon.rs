@@ -16,13 +16,19 @@ use crate::{
 use std::time::Duration;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 /// How long the source has to answer; then its session is closed, and it is asked again.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// A session is used this long, because a smart shutdown of the source waits for each to end.
-const SESSION_MAX: Duration = Duration::from_secs(60);
+const SESSION_MAX: Duration = Duration::from_secs(15);
+/// Its end is noticed within this time, however seldom the clock is asked.
+const NOTICE_INTERVAL: Duration = Duration::from_millis(500);
+/// A source that is being stopped has this long to send the rest of its log. Then its stream is closed: a stop waits until all that was committed is confirmed, and behind a backlog that may be hours.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+/// SQLSTATE of a server that takes no sessions now, because it stops.
+const CANNOT_CONNECT_NOW: &str = "57P03";
 
 /// The source's clock, and where its log ended then.
 type Answer = Option<(Timestamp, Lsn)>;
@@ -55,40 +61,58 @@ impl Clock {
         let mut written = self.written.clone();
         let ended = async { while written.changed().await.is_ok() {} };
         tokio::select! {
-            () = ended => {}
-            () = Box::pin(self.ask_again_and_again()) => {}
+            () = ended => Ok(()),
+            () = Box::pin(self.ask_until_it_stops()) => Err(Fault::SourceStops),
         }
-        Ok(())
     }
 
-    async fn ask_again_and_again(&mut self) {
+    /// Returns when the source has been stopping for as long as it may wait for us.
+    async fn ask_until_it_stops(&mut self) {
         let mut session: Option<(Session, Instant)> = None;
         let mut was_answered = true;
+        let mut stops_since = None;
         loop {
             match timeout(ANSWER_MAX, self.ask(&mut session)).await {
                 Ok(Ok(answer)) => {
-                    was_answered = true;
+                    (was_answered, stops_since) = (true, None);
                     self.answers.send_replace(Some(answer));
                 }
                 failed => {
                     session = None;
+                    let unanswered = failed.ok().and_then(Result::err).unwrap_or_default();
+                    if unanswered.is_stopping {
+                        stops_since = stops_since.or(Some(Instant::now()));
+                    }
                     // Once: the read task will say what is the matter with a source that is gone.
                     if std::mem::take(&mut was_answered) {
-                        let error = failed.map_or("no answer".to_owned(), |failed| {
-                            failed.err().unwrap_or_default()
-                        });
+                        let error = unanswered.error;
                         tracing::warn!(source = self.source, error, "cannot ask for its clock");
                     }
                 }
             }
-            sleep(self.interval).await;
+            match stops_since {
+                Some(since) if since.elapsed() >= STOP_GRACE => return,
+                Some(_) => sleep(self.interval.min(NOTICE_INTERVAL)).await,
+                None => self.pause(session.as_ref()).await,
+            }
+        }
+    }
+
+    /// Until the next question, or until the session has ended.
+    async fn pause(&self, session: Option<&(Session, Instant)>) {
+        let until = Instant::now() + self.interval;
+        while Instant::now() < until {
+            sleep_until(until.min(Instant::now() + NOTICE_INTERVAL)).await;
+            if session.is_some_and(|(session, _)| session.client.is_closed()) {
+                return;
+            }
         }
     }
 
     async fn ask(
         &self,
         session: &mut Option<(Session, Instant)>,
-    ) -> Result<(Timestamp, Lsn), String> {
+    ) -> Result<(Timestamp, Lsn), Unanswered> {
         if session.as_ref().is_some_and(|(_, since)| since.elapsed() >= SESSION_MAX) {
             *session = None;
         }
@@ -96,11 +120,28 @@ impl Clock {
             Some(open) => open,
             None => {
                 let opened = connect::connect(&self.conninfo, &self.source).await;
-                session.insert((opened.map_err(|error| chain(&error))?, Instant::now()))
+                let opened = opened.map_err(|error| Unanswered {
+                    is_stopping: error.sqlstate() == Some(CANNOT_CONNECT_NOW),
+                    error: chain(&error),
+                })?;
+                session.insert((opened, Instant::now()))
             }
         };
         let asked: Result<_, CatalogError> = catalog::clock_and_log_end(open).await;
-        asked.map_err(|error| chain(&error))
+        asked.map_err(|error| Unanswered { error: chain(&error), is_stopping: false })
+    }
+}
+
+/// Why the source did not tell its clock.
+#[derive(Debug)]
+struct Unanswered {
+    error: String,
+    is_stopping: bool,
+}
+
+impl Default for Unanswered {
+    fn default() -> Self {
+        Self { error: "no answer".to_owned(), is_stopping: false }
     }
 }
 

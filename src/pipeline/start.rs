@@ -1,11 +1,15 @@
 //! Everything before the first frame: connect, compare, create the slot and its snapshot if this is the first start, request the stream.
 
-use super::Fault;
+use super::{
+    Fault,
+    keeper::{Owner, Standing},
+};
 use crate::{
+    budget,
     catalog::{self, Catalog},
     config::{Limits, Settings, Source},
     connect::{self, Session},
-    continuity::{self, Acceptance, Here, Loss, Plan, Way},
+    continuity::{self, Acceptance, ContinuityError, Here, Loss, Plan, Way},
     event::Origin,
     lsn::Lsn,
     snapshot::{Snapshot, SnapshotError},
@@ -17,9 +21,10 @@ use crate::{
         kratos,
     },
     wire::{Connection, CreatedSlot, FrameReader, StatusWriter, System, quote_identifier},
-    write::{self, Progress, Writer},
+    write::{self, Progress, WriteError, Writer},
 };
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// What a session streams with.
 pub(super) struct Started {
@@ -36,10 +41,11 @@ pub(super) async fn start(
     settings: &Settings,
     source: &Source,
     accepted: &mut Acceptance,
+    standing: &watch::Sender<Standing>,
 ) -> Result<Started, Fault> {
     let timeout = settings.limits.audit_timeout();
     // The audit database first: while it is away the source must not see a client that confirms nothing.
-    let audit = connect::connect(&settings.audit, &source.name).await.map_err(Fault::Audit)?;
+    let audit = open_audit(settings, source).await?;
     write::prepare(&audit, timeout).await.map_err(Fault::Write)?;
     write::store_event_types(&audit, &source.mapping, timeout).await.map_err(Fault::Write)?;
 
@@ -67,10 +73,18 @@ pub(super) async fn start(
     let origin =
         Origin { system_identifier: system.system_identifier, database_oid: catalog.database_oid };
     let plan = continuity::decide(&source.slot, progress.as_ref(), slot.as_ref(), &here);
+    tell_owner(standing, &plan, &system);
+    let is_released = standing.borrow().is_released
+        || budget::is_released(&session, &source.slot).await.map_err(Fault::Budget)?;
     let plan = match plan {
         Ok(plan) => {
             accepted.spend();
             Ok(plan)
+        }
+        // The settings accepted it beforehand.
+        Err(ContinuityError::SlotLost { .. }) if is_released => {
+            let way = Way::Anew { drop_first: false };
+            Err(Ok(Loss { reason: Reason::WalBudget, way }))
         }
         Err(finding) => Err(accepted.pass(&source.name, finding, slot.as_ref())),
     };
@@ -86,7 +100,14 @@ pub(super) async fn start(
         Ok(Plan::Create { drop_first }) => {
             first.create(audit, &mut replication, drop_first, &mut translator).await?
         }
-        Ok(Plan::Resume { from }) => (first.resume(audit, from, &mut translator).await?, from),
+        Ok(Plan::Resume { from }) => {
+            if is_released {
+                // It was about to be given up, and was not.
+                let forgotten = budget::forget(&first.session, &source.slot).await;
+                forgotten.map_err(Fault::Budget)?;
+            }
+            (first.resume(audit, from, &mut translator).await?, from)
+        }
         Err(passed) => {
             let loss = passed.map_err(Fault::Continuity)?;
             first.go_on(audit, &mut replication, loss, progress.as_ref(), &mut translator).await?
@@ -95,7 +116,40 @@ pub(super) async fn start(
     let options = options(source, &settings.limits);
     let (frames, status) =
         replication.start_replication(&source.slot, from, &options).await.map_err(Fault::Wire)?;
+    standing.send_modify(|standing| standing.is_released = false);
     Ok(Started { frames, status, translator, writer, teller, system })
+}
+
+/// A session in the audit database, if that answers in time.
+async fn open_audit(settings: &Settings, source: &Source) -> Result<Session, Fault> {
+    let timeout = settings.limits.audit_timeout();
+    let opened = tokio::time::timeout(timeout, connect::connect(&settings.audit, &source.name));
+    match opened.await {
+        Ok(opened) => opened.map_err(Fault::Audit),
+        Err(_elapsed) => Err(Fault::Write(WriteError::Silent { seconds: timeout.as_secs() })),
+    }
+}
+
+/// Tells the keeper whose slot it is.
+fn tell_owner(
+    standing: &watch::Sender<Standing>,
+    plan: &Result<Plan, ContinuityError>,
+    system: &System,
+) {
+    let ours =
+        Owner::Ours { system_identifier: system.system_identifier, timeline: system.timeline };
+    let owner = match plan {
+        Ok(_)
+        | Err(
+            ContinuityError::SlotLost { .. }
+            | ContinuityError::SlotAhead { .. }
+            | ContinuityError::SlotInvalid { .. },
+        ) => ours,
+        Err(_) => Owner::NotOurs,
+    };
+    standing.send_modify(|standing| {
+        (standing.owner, standing.is_in_session) = (owner, true);
+    });
 }
 
 fn translate_limits(limits: &Limits) -> translate::Limits {
@@ -219,6 +273,7 @@ impl First<'_> {
         let stored = write::store_progress(&audit, &source.name, &creating, timeout).await;
         stored.map_err(Fault::Write)?;
         let gap = write::open_gap(&audit, &source.name, timeout).await.map_err(Fault::Write)?;
+        budget::forget(session, &source.slot).await.map_err(Fault::Budget)?;
         if drop_first {
             replication.drop_slot(&source.slot).await.map_err(Fault::Wire)?;
         }

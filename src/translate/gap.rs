@@ -30,16 +30,19 @@ pub enum Reason {
     OtherSystem,
     OtherTimeline,
     OtherDatabase,
+    /// We gave the slot up, because it kept too much of the source's log.
+    WalBudget,
 }
 
 impl Reason {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::SlotLost,
         Self::SlotAhead,
         Self::SlotInvalid,
         Self::OtherSystem,
         Self::OtherTimeline,
         Self::OtherDatabase,
+        Self::WalBudget,
     ];
 
     /// Its word in the event and in `portal_audit.gaps`.
@@ -52,6 +55,7 @@ impl Reason {
             Self::OtherSystem => "other_system",
             Self::OtherTimeline => "other_timeline",
             Self::OtherDatabase => "other_database",
+            Self::WalBudget => "wal_budget",
         }
     }
 }

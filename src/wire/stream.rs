@@ -172,7 +172,8 @@ impl FrameBuffer {
                     self.start = end;
                     break body;
                 }
-                COPY_DONE_TAG => return Err(WireError::Ended),
+                // A server that stops says "COPY 0", without CopyDone, once all that it sent is confirmed.
+                COPY_DONE_TAG | backend::COMMAND_COMPLETE_TAG => return Err(WireError::Ended),
                 ERROR_RESPONSE_TAG => return Err(server_error(during, body)),
                 backend::NOTICE_RESPONSE_TAG | backend::PARAMETER_STATUS_TAG => {
                     self.start = end;

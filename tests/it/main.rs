@@ -10,6 +10,7 @@
 )]
 
 mod attempts;
+mod budget;
 mod canary;
 mod changes;
 mod contexts;
@@ -28,6 +29,7 @@ mod privileges;
 mod replay;
 mod restart;
 mod shapes;
+mod shutdown;
 mod slot;
 mod soak;
 mod sources;

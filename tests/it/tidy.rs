@@ -22,6 +22,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("translate", &["decode", "event", "lsn", "spool", "timestamp", "transaction", "tuple"]),
     ("config", &["conninfo", "translate"]),
     ("connect", &["conninfo"]),
+    ("budget", &["connect", "lsn"]),
     ("wire", &["conninfo", "lsn", "timestamp"]),
     ("catalog", &["connect", "decode", "lsn", "timestamp", "translate", "tuple"]),
     ("write", &["connect", "event", "lsn", "timestamp", "translate", "tuple"]),
@@ -40,12 +41,13 @@ const MODULES: &[(&str, &[&str])] = &[
             "write",
         ],
     ),
-    ("sql", &["config", "translate", "wire", "write"]),
-    ("status", &["catalog", "chain", "config", "connect", "lsn"]),
+    ("sql", &["budget", "config", "translate", "wire", "write"]),
+    ("status", &["budget", "catalog", "chain", "config", "connect", "lsn"]),
     ("show", &["status"]),
     (
         "pipeline",
         &[
+            "budget",
             "catalog",
             "chain",
             "config",
@@ -106,7 +108,10 @@ const MODULES: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] = &[
     (
         "tokio_postgres",
-        &["catalog", "connect", "demo", "explain", "snapshot", "status", "tools", "write"],
+        &[
+            "budget", "catalog", "connect", "demo", "explain", "snapshot", "status", "tools",
+            "write",
+        ],
     ),
     ("postgres_protocol", &["wire"]),
     ("tokio::", &["cli", "connect", "demo", "pipeline", "replay", "tools", "wire", "write"]),

@@ -5,6 +5,7 @@ pub mod kratos;
 pub mod life;
 pub mod order;
 pub mod program;
+pub mod servers;
 
 use invariants::Watch;
 use portal_audit::{
@@ -168,6 +169,24 @@ pub async fn portal(cluster: &Cluster, wishes: Wishes<'_>) -> Portal {
     let audit = open(cluster, &format!("{name}_audit")).await;
     run(&audit, sql::audit()).await;
     Portal { name: name.to_owned(), source, audit, settings, settings_text }
+}
+
+/// The sample portal on one server and an empty audit database on another, with what the settings need there.
+pub async fn portal_between(source: &Cluster, audit: &Cluster, name: &str, settings: &Settings) {
+    run(&open(source, "postgres").await, &format!("CREATE DATABASE {name}")).await;
+    run(&open(audit, "postgres").await, &format!("CREATE DATABASE {name}_audit")).await;
+    let session = open(source, name).await;
+    for script in [PORTAL_SQL, ACTIVITY_SQL, JOURNAL_SQL, sql::context()] {
+        run(&session, script).await;
+    }
+    run(&session, &sql::source(&settings.sources[0])).await;
+    run(&open(audit, &format!("{name}_audit")).await, sql::audit()).await;
+}
+
+/// Sends a signal to the first process of a server.
+pub fn signal_server(cluster: &Cluster, signal: &str) {
+    let file = std::fs::read_to_string(cluster.data_dir().join("postmaster.pid")).unwrap();
+    program::signal(file.lines().next().unwrap().parse().unwrap(), signal);
 }
 
 pub fn settings_text(
