@@ -19,6 +19,7 @@ mod attempts;
 mod confirm;
 mod horizon;
 mod read;
+mod retry;
 mod start;
 
 use crate::{
@@ -34,17 +35,13 @@ use crate::{
     wire::WireError,
     write::{End, Ends, WriteError, Writer},
 };
+use retry::Retry;
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch},
     task::JoinSet,
-    time::{Instant, sleep},
+    time::sleep,
 };
-
-/// The first wait before a source is tried again; it doubles.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-/// A session that lasted this long was a good one: the next wait is the first again.
-const SESSION_GOOD: Duration = Duration::from_secs(30);
 
 /// Why a source's session ended.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +64,8 @@ pub enum Fault {
     Translate(#[source] TranslateError),
     #[error("events cannot be written")]
     Write(#[source] WriteError),
+    #[error("the source did not answer within {seconds} s")]
+    Silent { seconds: u64 },
     #[error("a task of the pipeline ended")]
     Task,
 }
@@ -102,7 +101,7 @@ impl Fault {
             }
             Self::Catalog(_) | Self::Continuity(_) | Self::Translate(_) => true,
             Self::Transaction(error) => !matches!(error, TransactionError::Spool { .. }),
-            Self::Task => false,
+            Self::Silent { .. } | Self::Task => false,
         }
     }
 }
@@ -174,28 +173,23 @@ async fn follow(
     mut stop: watch::Receiver<bool>,
 ) -> Option<Ended> {
     let name = source.name.as_str();
-    let mut retry = RETRY_FIRST;
+    let mut retry = Retry::new(Duration::from_secs(settings.limits.retry_max_seconds));
     loop {
-        let started = Instant::now();
-        let Err(fault) = Box::pin(session(settings, source, &mut accepted, stop.clone())).await
-        else {
+        let session = session(settings, source, &mut accepted, &mut retry, stop.clone());
+        let Err(fault) = Box::pin(session).await else {
             tracing::info!(source = name, "stopped");
             return None;
         };
         let error = chain(&fault);
-        if fault.is_definite() {
+        let Some(wait) = retry.after(&fault) else {
             tracing::error!(source = name, error, "source stopped: this needs a human");
             return Some(Ended { source: name.to_owned(), fault });
-        }
-        if started.elapsed() >= SESSION_GOOD {
-            retry = RETRY_FIRST;
-        }
-        tracing::warn!(source = name, error, retry_ms = retry.as_millis(), "session ended");
+        };
+        tracing::warn!(source = name, error, retry_ms = wait.as_millis(), "session ended");
         tokio::select! {
-            () = sleep(retry) => {}
+            () = sleep(wait) => {}
             _ = stop.wait_for(|stop| *stop) => return None,
         }
-        retry = (retry * 2).min(Duration::from_secs(settings.limits.retry_max_seconds));
     }
 }
 
@@ -204,10 +198,16 @@ async fn session(
     settings: &Settings,
     source: &Source,
     accepted: &mut Acceptance,
-    stop: watch::Receiver<bool>,
+    retry: &mut Retry,
+    mut stop: watch::Receiver<bool>,
 ) -> Result<(), Fault> {
-    let start::Started { frames, status, translator, writer, teller, system } =
-        start::start(settings, source, accepted).await?;
+    // Whoever is asked to stop before the stream has begun has nothing to write: as if it were killed here, which the next start mends.
+    let started = tokio::select! {
+        started = start::start(settings, source, accepted) => started?,
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    };
+    let start::Started { frames, status, translator, writer, teller, system } = started;
+    retry.streams();
     accepted.spend();
     let end_lsn = writer.end_lsn();
     tracing::info!(source = source.name, slot = source.slot, end_lsn = %end_lsn, "streaming");
@@ -233,7 +233,16 @@ async fn session(
     tasks.spawn(reader.run(frames, stop));
     tasks.spawn(write(writer, teller, stored, work_taken, written));
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);
-    tasks.spawn(confirm::confirm(status, written_seen, replies, confirm_interval));
+    tasks.spawn(confirm::confirm(status, written_seen.clone(), replies, confirm_interval));
+    let ended = all(tasks).await;
+    if *written_seen.borrow() > end_lsn {
+        retry.moved();
+    }
+    ended
+}
+
+/// Waits for a session's tasks.
+async fn all(mut tasks: JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
     // The read task ends first, then the write task has written what it was given, then the last of it is confirmed. The first fault ends them all.
     while let Some(joined) = tasks.join_next().await {
         match joined {

@@ -21,6 +21,7 @@ mod kratos;
 mod large;
 mod mapping;
 mod names;
+mod network;
 mod ops;
 mod oracle;
 mod replay;

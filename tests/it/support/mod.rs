@@ -1,7 +1,9 @@
 //! The cluster of the test binary, and a portal with its sidecar for each test.
 
 pub mod kratos;
+pub mod linked;
 pub mod program;
+pub mod proxy;
 
 use portal_audit::{
     chain::chain,
@@ -28,7 +30,7 @@ use tokio::{
 };
 
 /// How long a condition may take to come true before its test fails.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
 /// The database from which portals are made.
 const TEMPLATE: &str = "portal_template";
 
