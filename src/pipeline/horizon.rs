@@ -23,6 +23,8 @@ use tokio::{
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// A session is used this long, because a smart shutdown of the source waits for each to end.
 const SESSION_MAX: Duration = Duration::from_secs(60);
+/// So many times in a row it may fail before that is told.
+const FAILURES_TOLD: u64 = 3;
 
 /// The source's clock, and where its log ended then.
 type Answer = Option<(Timestamp, Lsn)>;
@@ -63,17 +65,18 @@ impl Clock {
 
     async fn ask_again_and_again(&mut self) {
         let mut session: Option<(Session, Instant)> = None;
-        let mut was_answered = true;
+        let mut failures = 0_u64;
         loop {
             match timeout(ANSWER_MAX, self.ask(&mut session)).await {
                 Ok(Ok(answer)) => {
-                    was_answered = true;
+                    failures = 0;
                     self.answers.send_replace(Some(answer));
                 }
                 failed => {
                     session = None;
-                    // Once: the read task will say what is the matter with a source that is gone.
-                    if std::mem::take(&mut was_answered) {
+                    failures += 1;
+                    // Not at first, because the read task will say what is the matter with a source that is gone; and once.
+                    if failures == FAILURES_TOLD {
                         let error = failed.map_or("no answer".to_owned(), |failed| {
                             failed.err().unwrap_or_default()
                         });

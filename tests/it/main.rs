@@ -24,6 +24,7 @@ mod names;
 mod network;
 mod ops;
 mod oracle;
+mod outages;
 mod replay;
 mod restart;
 mod shapes;

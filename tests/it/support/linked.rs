@@ -32,7 +32,8 @@ pub struct Linked {
 /// The sample portal with its proxies; `limits` are lines for `[limits]`.
 pub async fn linked(name: &str, limits: &str) -> Linked {
     let cluster = tcp_cluster();
-    let limits = format!("retry_max_seconds = 1\n{limits}");
+    let retry = if limits.contains("retry_max_seconds") { "" } else { "retry_max_seconds = 1\n" };
+    let limits = format!("{retry}{limits}");
     let wishes = Wishes { name, limits: &limits, ..Wishes::default() };
     let mut portal = portal(cluster, wishes).await;
     let (source, audit) = (Proxy::start(cluster.port()).await, Proxy::start(cluster.port()).await);

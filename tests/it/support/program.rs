@@ -47,9 +47,18 @@ impl Program {
 
     /// The same, with every line of its log in a file.
     pub fn run_with_log(settings: &Path, log: &Path) -> Self {
+        Self::run_with_level(settings, log, "trace")
+    }
+
+    /// The same, with the lines of a level.
+    pub fn run_with_level(settings: &Path, log: &Path, level: &str) -> Self {
         let mut command = command(&["run", "--config", settings.to_str().unwrap()]);
         let log = std::fs::File::create(log).unwrap();
-        Self(command.env("PORTAL_AUDIT_LOG", "trace").stderr(log).spawn().unwrap())
+        Self(command.env("PORTAL_AUDIT_LOG", level).stderr(log).spawn().unwrap())
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
     }
 
     /// SIGKILL: no chance to clean up.
