@@ -104,6 +104,8 @@ pub struct Limits {
     pub streaming: bool,
     /// How long the audit database has to answer, in seconds. Then the source's connection is closed too, so that the source can be shut down.
     pub audit_timeout_seconds: u64,
+    /// How long the source may be silent, in seconds, although it is asked for a sign of life each second. Then it is taken for dead and connected to anew. PostgreSQL's own receivers wait 60 (wal_receiver_timeout).
+    pub source_timeout_seconds: u64,
     /// How long creating a slot may wait for open transactions of the source, in seconds.
     pub slot_timeout_seconds: u64,
     /// How often the slot is told what is written, in milliseconds.
@@ -143,11 +145,12 @@ impl Default for Limits {
             names_in_memory: NonZeroUsize::new(100_000).unwrap_or(NonZeroUsize::MIN),
             streaming: true,
             audit_timeout_seconds: 30,
+            source_timeout_seconds: 60,
             slot_timeout_seconds: 60,
             confirm_interval_ms: 100,
             complete_interval_ms: 2_000,
             attempt_interval_ms: 500,
-            retry_max_seconds: 30,
+            retry_max_seconds: 10,
             wal_budget_bytes: 16 << 30,
             wal_budget_action: WalBudgetAction::Release,
             wal_check_interval_ms: 10_000,
@@ -156,6 +159,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// How long the source may be silent.
+    #[must_use]
+    pub fn source_timeout(&self) -> Duration {
+        Duration::from_secs(self.source_timeout_seconds)
+    }
+
     /// How long the audit database has to answer.
     #[must_use]
     pub fn audit_timeout(&self) -> Duration {
@@ -255,6 +264,7 @@ fn check_limits(limits: &Limits) -> Result<(), String> {
         ("batch_bytes", limits.batch_bytes as u64),
         ("value_bytes", limits.value_bytes as u64),
         ("audit_timeout_seconds", limits.audit_timeout_seconds),
+        ("source_timeout_seconds", limits.source_timeout_seconds),
         ("slot_timeout_seconds", limits.slot_timeout_seconds),
         ("confirm_interval_ms", limits.confirm_interval_ms),
         ("complete_interval_ms", limits.complete_interval_ms),

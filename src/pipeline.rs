@@ -21,6 +21,7 @@ mod confirm;
 mod horizon;
 mod keeper;
 mod read;
+mod retry;
 mod start;
 
 use crate::{
@@ -37,23 +38,14 @@ use crate::{
     wire::WireError,
     write::{End, Ends, WriteError, Writer},
 };
-use std::{
-    hash::{BuildHasher as _, Hasher as _, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use keeper::{Keeper, Standing};
+use retry::Retry;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch},
     task::JoinSet,
-    time::{Instant, sleep},
+    time::sleep,
 };
-
-use keeper::{Keeper, Standing};
-
-/// The first wait before a source is tried again; it doubles.
-const RETRY_FIRST: Duration = Duration::from_millis(200);
-/// A session that lasted this long was a good one: the next wait is the first again.
-const SESSION_GOOD: Duration = Duration::from_secs(30);
 
 /// Why a source's session ended.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +75,8 @@ pub enum Fault {
     OverBudget,
     #[error("the source refused to look at its slots")]
     Budget(#[source] BudgetError),
+    #[error("the source did not answer within {seconds} s")]
+    Silent { seconds: u64 },
     #[error("a task of the pipeline ended")]
     Task,
 }
@@ -118,7 +112,11 @@ impl Fault {
             }
             Self::Catalog(_) | Self::Continuity(_) | Self::Translate(_) => true,
             Self::Transaction(error) => !matches!(error, TransactionError::Spool { .. }),
-            Self::SourceStops | Self::OverBudget | Self::Budget(_) | Self::Task => false,
+            Self::SourceStops
+            | Self::OverBudget
+            | Self::Budget(_)
+            | Self::Silent { .. }
+            | Self::Task => false,
         }
     }
 }
@@ -217,11 +215,10 @@ async fn sessions(
     (standing, mut held): (watch::Sender<Standing>, watch::Receiver<bool>),
 ) -> Option<Ended> {
     let name = source.name.as_str();
-    let mut retry = RETRY_FIRST;
+    let mut retry = Retry::new(Duration::from_secs(settings.limits.retry_max_seconds));
     loop {
-        let started = Instant::now();
         let outcome = tokio::select! {
-            outcome = Box::pin(session(settings, source, &mut accepted, &standing, stop.clone())) => outcome,
+            outcome = Box::pin(session(settings, source, (&mut accepted, &mut retry), &standing, stop.clone())) => outcome,
             () = until(&mut held, true) => Err(Fault::OverBudget),
         };
         standing.send_modify(|standing| standing.is_in_session = false);
@@ -230,20 +227,15 @@ async fn sessions(
             return None;
         };
         let error = chain(&fault);
-        if fault.is_definite() {
+        let Some(wait) = retry.after(&fault) else {
             tracing::error!(source = name, error, "source stopped: this needs a human");
             return Some(Ended { source: name.to_owned(), fault });
-        }
-        if started.elapsed() >= SESSION_GOOD {
-            retry = RETRY_FIRST;
-        }
-        let wait = jittered(retry);
+        };
         tracing::warn!(source = name, error, retry_ms = wait.as_millis(), "session ended");
         tokio::select! {
             () = async { sleep(wait).await; until(&mut held, false).await } => {}
             () = until(&mut stop, true) => return None,
         }
-        retry = (retry * 2).min(Duration::from_secs(settings.limits.retry_max_seconds));
     }
 }
 
@@ -252,18 +244,11 @@ async fn until(told: &mut watch::Receiver<bool>, word: bool) {
     drop(told.wait_for(|told| *told == word).await);
 }
 
-/// A wait of three quarters to five quarters, so that several sidecars do not come back at one moment.
-fn jittered(wait: Duration) -> Duration {
-    // The keys of a hasher are the random numbers that std has.
-    let random = RandomState::new().build_hasher().finish() % 512;
-    wait * 3 / 4 + wait * u32::try_from(random).unwrap_or(0) / 1_024
-}
-
 /// One session: from connecting to the end of the stream. `Ok` only when asked to stop, with everything written confirmed.
 async fn session(
     settings: &Settings,
     source: &Source,
-    accepted: &mut Acceptance,
+    (accepted, retry): (&mut Acceptance, &mut Retry),
     standing: &watch::Sender<Standing>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Fault> {
@@ -272,6 +257,7 @@ async fn session(
         started = Box::pin(start::start(settings, source, accepted, standing)) => started?,
         () = until(&mut stop, true) => return Ok(()),
     };
+    retry.streams();
     accepted.spend();
     let end_lsn = writer.end_lsn();
     tracing::info!(source = source.name, slot = source.slot, end_lsn = %end_lsn, "streaming");
@@ -297,7 +283,16 @@ async fn session(
     tasks.spawn(reader.run(frames, stop));
     tasks.spawn(write(writer, teller, stored, work_taken, written));
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);
-    tasks.spawn(confirm::confirm(status, written_seen, replies, confirm_interval));
+    tasks.spawn(confirm::confirm(status, written_seen.clone(), replies, confirm_interval));
+    let ended = all(tasks).await;
+    if *written_seen.borrow() > end_lsn {
+        retry.moved();
+    }
+    ended
+}
+
+/// Waits for a session's tasks.
+async fn all(mut tasks: JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
     // The read task ends first, then the write task has written what it was given, then the last of it is confirmed. The first fault ends them all.
     while let Some(joined) = tasks.join_next().await {
         match joined {

@@ -13,7 +13,12 @@ use crate::{
     translate::{Batch, attempt, mapping::Mapping, names::NameKey},
     tuple::Operation,
 };
-use std::{collections::HashMap, future::Future, pin::pin, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    pin::pin,
+    time::Duration,
+};
 use tokio_postgres::{
     Statement,
     types::{PgLsn, ToSql},
@@ -185,7 +190,7 @@ pub async fn store_progress(
     }
 }
 
-/// Records the event types of a mapping.
+/// Records the event types of a mapping, all in one round trip: a session should begin fast, also over a slow line.
 ///
 /// # Errors
 /// The audit database does not answer or refuses.
@@ -194,24 +199,25 @@ pub async fn store_event_types(
     mapping: &Mapping,
     timeout: Duration,
 ) -> Result<(), WriteError> {
-    const QUERY: &str = "INSERT INTO portal_audit.event_types VALUES ($1, $2, $3, $4) ON CONFLICT (event_type) DO UPDATE SET describe = excluded.describe, retention = excluded.retention, visible_to = excluded.visible_to WHERE (event_types.describe, event_types.retention, event_types.visible_to) IS DISTINCT FROM (excluded.describe, excluded.retention, excluded.visible_to)";
-    let statement = answered(timeout, "prepare event types", session.client.prepare(QUERY)).await?;
+    const QUERY: &str = "INSERT INTO portal_audit.event_types SELECT t, d, r, string_to_array(v, ',') FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u (t, d, r, v) ON CONFLICT (event_type) DO UPDATE SET describe = excluded.describe, retention = excluded.retention, visible_to = excluded.visible_to WHERE (event_types.describe, event_types.retention, event_types.visible_to) IS DISTINCT FROM (excluded.describe, excluded.retention, excluded.visible_to)";
+    // Several blocks may declare one type: the last counts, and one statement may not write a row twice.
+    let mut types = BTreeMap::new();
     for (event_type, describe, visible_to, retention) in mapping.declared() {
         let visible_to: Vec<&str> = visible_to.iter().map(|name| name.get_ref().as_str()).collect();
-        let retention = retention.name();
-        let (event_type, describe) = (event_type.get_ref(), describe.get_ref());
-        let parameters: [&(dyn ToSql + Sync); 4] = [event_type, describe, &retention, &visible_to];
-        let query = session.client.execute(&statement, &parameters);
-        answered(timeout, "store event types", query).await?;
+        let told = (describe.get_ref().as_str(), retention.name(), visible_to.join(","));
+        types.insert(event_type.get_ref().clone(), told);
     }
     for found in attempt::event_types(mapping) {
-        let (retention, visible_to) = (found.retention.name(), found.visible_to);
-        let parameters: [&(dyn ToSql + Sync); 4] =
-            [&found.name, &found.describe, &retention, &visible_to];
-        let query = session.client.execute(&statement, &parameters);
-        answered(timeout, "store event types", query).await?;
+        let told = (found.describe, found.retention.name(), found.visible_to.join(","));
+        types.insert(found.name, told);
     }
-    Ok(())
+    let names: Vec<&str> = types.keys().map(String::as_str).collect();
+    let describe: Vec<&str> = types.values().map(|(describe, ..)| *describe).collect();
+    let retention: Vec<&str> = types.values().map(|(_, retention, _)| *retention).collect();
+    let visible_to: Vec<&str> = types.values().map(|(.., visible)| visible.as_str()).collect();
+    let parameters: [&(dyn ToSql + Sync); 4] = [&names, &describe, &retention, &visible_to];
+    let query = session.client.execute(QUERY, &parameters);
+    answered(timeout, "store event types", query).await.map(drop)
 }
 
 impl Writer {

@@ -39,9 +39,19 @@ pub(super) async fn confirm(
         }
         is_due |= request_reply || end_lsn != confirmed;
         if is_due {
-            status.send(end_lsn, end_lsn, request_reply).await.map_err(Fault::Wire)?;
+            tokio::select! {
+                sent = status.send(end_lsn, end_lsn, request_reply) => sent.map_err(Fault::Wire)?,
+                // A server that takes nothing must not keep us from ending; what is half sent stays first.
+                () = closed(&written) => {}
+            }
             confirmed = end_lsn;
             sent_at = if request_reply { Instant::now() } else { sent_at };
         }
     }
+}
+
+/// Returns when the write task has ended.
+async fn closed(written: &watch::Receiver<Lsn>) {
+    let mut written = written.clone();
+    while written.changed().await.is_ok() {}
 }

@@ -29,6 +29,8 @@ const NOTICE_INTERVAL: Duration = Duration::from_millis(500);
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// SQLSTATE of a server that takes no sessions now, because it stops.
 const CANNOT_CONNECT_NOW: &str = "57P03";
+/// So many times in a row it may fail before that is told.
+const FAILURES_TOLD: u64 = 3;
 
 /// The source's clock, and where its log ended then.
 type Answer = Option<(Timestamp, Lsn)>;
@@ -69,12 +71,12 @@ impl Clock {
     /// Returns when the source has been stopping for as long as it may wait for us.
     async fn ask_until_it_stops(&mut self) {
         let mut session: Option<(Session, Instant)> = None;
-        let mut was_answered = true;
+        let mut failures = 0_u64;
         let mut stops_since = None;
         loop {
             match timeout(ANSWER_MAX, self.ask(&mut session)).await {
                 Ok(Ok(answer)) => {
-                    (was_answered, stops_since) = (true, None);
+                    (failures, stops_since) = (0, None);
                     self.answers.send_replace(Some(answer));
                 }
                 failed => {
@@ -83,8 +85,9 @@ impl Clock {
                     if unanswered.is_stopping {
                         stops_since = stops_since.or(Some(Instant::now()));
                     }
-                    // Once: the read task will say what is the matter with a source that is gone.
-                    if std::mem::take(&mut was_answered) {
+                    failures += 1;
+                    // Not at first, because the read task will say what is the matter with a source that is gone; and once.
+                    if failures == FAILURES_TOLD {
                         let error = unanswered.error;
                         tracing::warn!(source = self.source, error, "cannot ask for its clock");
                     }

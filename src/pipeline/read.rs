@@ -78,14 +78,20 @@ impl Reader {
     }
 
     /// Reads until asked to stop; then gives the write task what it has.
+    ///
+    /// # Silence
+    /// The confirm task asks for a keepalive each second. A source that sends nothing all the same is gone, though nobody has closed the connection: packets are lost, or somebody in between keeps it open. Only the time that we listen counts.
     pub(super) async fn run(
         mut self,
         mut frames: FrameReader,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Fault> {
+        let silence = self.limits.source_timeout();
+        let mut heard_at = Instant::now();
         loop {
             while !self.is_full() {
                 let Some(frame) = frames.next_buffered().map_err(Fault::Wire)? else { break };
+                heard_at = Instant::now();
                 if let Some(transaction) = self.take(frame)? {
                     self.batch.attempts.settle(transaction.xid);
                     self.translate(&transaction).await?;
@@ -103,9 +109,14 @@ impl Reader {
                 () = stopped(&mut stop) => return self.finish().await,
                 permit = Arc::clone(&self.idle).acquire_owned(), if is_due => {
                     self.hand_over(permit.map_err(|_closed| Fault::Task)?).await?;
+                    heard_at = Instant::now();
                 }
                 filled = frames.fill(self.is_behind), if !self.is_full() => {
                     filled.map_err(Fault::Wire)?;
+                    heard_at = Instant::now();
+                }
+                () = sleep_until(heard_at + silence), if !self.is_full() => {
+                    return Err(Fault::Silent { seconds: silence.as_secs() });
                 }
                 // What is due waits for the permit; `quiet` may lie in the past then.
                 () = sleep_until(quiet), if self.mark.is_some() && !is_due => {}

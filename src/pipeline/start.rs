@@ -50,11 +50,12 @@ pub(super) async fn start(
     write::store_event_types(&audit, &source.mapping, timeout).await.map_err(Fault::Write)?;
 
     let session = connect::connect(&source.conninfo, &source.name).await.map_err(Fault::Source)?;
-    let catalog = Catalog::load(&session, &source.publication, &source.mapping).await;
-    let catalog = catalog.map_err(Fault::Catalog)?;
+    let silence = settings.limits.source_timeout();
+    let catalog = Catalog::load(&session, &source.publication, &source.mapping);
+    let catalog = answered(silence, catalog).await?.map_err(Fault::Catalog)?;
     catalog.check(&source.mapping).map_err(Fault::Catalog)?;
-    let slot = catalog::load_slot(&session, catalog.version_num, &source.slot).await;
-    let slot = slot.map_err(Fault::Catalog)?;
+    let slot = catalog::load_slot(&session, catalog.version_num, &source.slot);
+    let slot = answered(silence, slot).await?.map_err(Fault::Catalog)?;
     // After the slot: another sidecar may be moving both, and progress moves first.
     let progress = write::load_progress(&audit, &source.name, timeout).await;
     let progress = progress.map_err(Fault::Write)?;
@@ -63,7 +64,7 @@ pub(super) async fn start(
     let encoding = if catalog.server_encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" };
     let mut replication =
         Connection::connect(&source.conninfo, encoding).await.map_err(Fault::Wire)?;
-    let system = replication.identify_system().await.map_err(Fault::Wire)?;
+    let system = answered(silence, replication.identify_system()).await?.map_err(Fault::Wire)?;
     let here = Here {
         system_identifier: system.system_identifier,
         timeline: system.timeline,
@@ -114,8 +115,8 @@ pub(super) async fn start(
         }
     };
     let options = options(source, &settings.limits);
-    let (frames, status) =
-        replication.start_replication(&source.slot, from, &options).await.map_err(Fault::Wire)?;
+    let stream = replication.start_replication(&source.slot, from, &options);
+    let (frames, status) = answered(silence, stream).await?.map_err(Fault::Wire)?;
     standing.send_modify(|standing| standing.is_released = false);
     Ok(Started { frames, status, translator, writer, teller, system })
 }
@@ -150,6 +151,12 @@ fn tell_owner(
     standing.send_modify(|standing| {
         (standing.owner, standing.is_in_session) = (owner, true);
     });
+}
+
+/// What the source answers, within the time that it may be silent.
+async fn answered<T>(silence: Duration, answer: impl Future<Output = T>) -> Result<T, Fault> {
+    let answer = tokio::time::timeout(silence, answer).await;
+    answer.map_err(|_elapsed| Fault::Silent { seconds: silence.as_secs() })
 }
 
 fn translate_limits(limits: &Limits) -> translate::Limits {

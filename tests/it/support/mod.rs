@@ -3,8 +3,10 @@
 pub mod invariants;
 pub mod kratos;
 pub mod life;
+pub mod linked;
 pub mod order;
 pub mod program;
+pub mod proxy;
 pub mod servers;
 
 use invariants::Watch;
@@ -33,7 +35,7 @@ use tokio::{
 };
 
 /// How long a condition may take to come true before its test fails.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
 /// The database from which portals are made.
 const TEMPLATE: &str = "portal_template";
 

@@ -86,6 +86,15 @@ impl Program {
         signal(self.0.id(), "TERM");
     }
 
+    /// The same, with the lines of a level.
+    pub fn run_with_level(settings: &Path, log: &Path, level: &str) -> Self {
+        Self::run_logging(settings, level, log)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// SIGKILL: no chance to clean up.
     pub fn kill(mut self) {
         self.0.kill().unwrap();
