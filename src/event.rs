@@ -10,6 +10,10 @@ use uuid::Uuid;
 /// Longest text of a column that an index of `events` holds, in bytes. A B-tree refuses entries over a third of a page, about 2,700 bytes, and one index holds two such columns.
 pub const INDEXED_TEXT_BYTES_MAX: usize = 1_000;
 
+/// What was cut to one of these limits shows so many bytes of its hash: the columns by which events are found, not long messages.
+const HASHED_LIMITS: std::ops::RangeInclusive<usize> = 64..=INDEXED_TEXT_BYTES_MAX;
+const HASH_BYTES: usize = 8;
+
 /// One audit event: the columns of `events`, in the table's order. `payload` is a JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event<'a> {
@@ -248,7 +252,7 @@ impl std::ops::BitOrAssign for Flags {
     }
 }
 
-/// Appends a text for a column of `events`, cut to `limit` bytes at a character's border.
+/// Appends a text for a column of `events`, cut to `limit` bytes at a character's border. In a column that an index holds, what was cut ends with the hash of the whole, so that two texts that only differ behind the limit stay two.
 pub fn push_text(out: &mut String, bytes: &[u8], limit: usize) -> Flags {
     let mut flags = Flags::default();
     if looks_secret(bytes) {
@@ -274,12 +278,19 @@ pub fn push_text(out: &mut String, bytes: &[u8], limit: usize) -> Flags {
         }
     }
     if out.len() - start > limit {
-        let mut end = start + limit.saturating_sub('…'.len_utf8());
+        let mut ending = "…".to_owned();
+        if HASHED_LIMITS.contains(&limit) {
+            ending.push_str(" sha256:");
+            for byte in Sha256::digest(bytes).iter().take(HASH_BYTES) {
+                push_formatted(&mut ending, format_args!("{byte:02x}"));
+            }
+        }
+        let mut end = start + limit.saturating_sub(ending.len());
         while !out.is_char_boundary(end) {
             end -= 1;
         }
         out.truncate(end);
-        out.push('…');
+        out.push_str(&ending);
         flags.truncated = true;
     }
     flags

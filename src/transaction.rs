@@ -120,6 +120,8 @@ struct Open {
     has_logical_messages: bool,
     /// Where the first message of each subtransaction stands, in order. Rolling back a subtransaction takes everything from there on: until it ends, only it and its own children write.
     subtransactions: Vec<(u32, u64, u64)>,
+    /// The places of each among them: there may be a million, and each may be rolled back.
+    places: HashMap<u32, usize>,
 }
 
 /// Where the stream stands.
@@ -260,10 +262,12 @@ impl Assembler {
                 let open = self.streams.entry(xid).or_default();
                 let subxid = payload.get(1..).and_then(<[u8]>::first_chunk::<4>);
                 let subxid = subxid.map_or(xid, |bytes| u32::from_be_bytes(*bytes));
-                let last = open.subtransactions.last().map(|&(subxid, _, _)| subxid);
                 // Origin messages carry no xid; they stand first in a segment.
-                if payload.first() != Some(&b'O') && subxid != xid && last != Some(subxid) {
-                    open.subtransactions.push((subxid, open.spool.bytes(), open.changes));
+                if payload.first() != Some(&b'O') && subxid != xid {
+                    open.places.entry(subxid).or_insert_with(|| {
+                        open.subtransactions.push((subxid, open.spool.bytes(), open.changes));
+                        open.subtransactions.len() - 1
+                    });
                 }
                 open
             }
@@ -295,8 +299,7 @@ impl Assembler {
             self.memory_bytes = self.memory_bytes.saturating_sub(before);
             return Ok(());
         }
-        let first = open.subtransactions.iter().position(|&(candidate, _, _)| candidate == subxid);
-        let Some(first) = first else { return Ok(()) };
+        let Some(&first) = open.places.get(&subxid) else { return Ok(()) };
         if let Some(&(_, bytes, changes)) = open.subtransactions.get(first) {
             open.spool.truncate(bytes).map_err(|source| TransactionError::Spool {
                 folder: self.spool_folder.clone(),
@@ -304,7 +307,9 @@ impl Assembler {
             })?;
             open.changes = changes;
         }
-        open.subtransactions.truncate(first);
+        for (gone, _, _) in open.subtransactions.drain(first..) {
+            open.places.remove(&gone);
+        }
         let after = open.spool.memory_bytes();
         self.memory_bytes = (self.memory_bytes + after).saturating_sub(before);
         Ok(())

@@ -152,6 +152,8 @@ pub struct Row<'a> {
     old: Old<'a>,
     /// Columns before the change that the replica identity does not carry, and that are known all the same.
     remembered: &'a [(usize, RememberedValue)],
+    /// The row that this one is an entry of: its columns come first, and the tuples here begin behind them.
+    around: Option<&'a Row<'a>>,
 }
 
 impl<'a> Row<'a> {
@@ -177,7 +179,13 @@ impl<'a> Row<'a> {
             Some(OldTuple::Key(data)) => Old::Key(Tuple { data, spans: &spans.old }),
         };
         let new = new.map(|data| Tuple { data, spans: &spans.new });
-        Self { operation, relation, new, old, remembered: &[] }
+        Self { operation, relation, new, old, remembered: &[], around: None }
+    }
+
+    /// The same row as an entry of `around`, whose columns stand before its own: they are looked at where they are, because a row may have very many entries.
+    #[must_use]
+    pub fn within(self, around: &'a Row<'a>) -> Self {
+        Self { around: Some(around), ..self }
     }
 
     /// The same row, with what is remembered of it.
@@ -191,11 +199,27 @@ impl<'a> Row<'a> {
     pub fn value(&self, position: usize) -> Value<'a> {
         match &self.new {
             None => self.carried(position),
-            Some(new) => match new.value(position) {
+            Some(new) => match self.sent(new, position) {
                 Value::Absent => self.carried(position),
                 value => value,
             },
         }
+    }
+
+    /// The row that holds the column, if it is not this one's own.
+    fn around(&self, position: usize) -> Option<&'a Row<'a>> {
+        self.around.filter(|around| position < around.relation.columns.len())
+    }
+
+    /// Where one of its own columns stands in its tuples.
+    fn own(&self, position: usize) -> usize {
+        position - self.around.map_or(0, |around| around.relation.columns.len().min(position))
+    }
+
+    /// The new tuple's word on a column.
+    fn sent(&self, new: &Tuple<'a>, position: usize) -> Value<'a> {
+        let around = self.around(position).map(|around| around.value(position));
+        around.unwrap_or_else(|| new.value(self.own(position)))
     }
 
     /// The value before the change: absent for an INSERT, and where the replica identity does not carry it.
@@ -212,7 +236,7 @@ impl<'a> Row<'a> {
     /// Whether an UPDATE changed the column, as far as the tuples tell. An unchanged TOASTed value did not change.
     #[must_use]
     pub fn is_changed(&self, position: usize) -> bool {
-        let sent = self.new.map_or(Value::Absent, |new| new.value(position));
+        let sent = self.new.map_or(Value::Absent, |new| self.sent(&new, position));
         match (sent, self.old_value(position)) {
             (Value::Absent, _) | (_, Value::Absent) => false,
             (new, old) => new != old,
@@ -228,9 +252,13 @@ impl<'a> Row<'a> {
 
     /// The old tuple's word on a column; in a key tuple only key columns are there.
     fn carried(&self, position: usize) -> Value<'a> {
+        if let Some(around) = self.around(position) {
+            // An entry that an UPDATE removed belongs to the row as it was.
+            return around.old_value(position);
+        }
         match &self.old {
-            Old::Full(tuple) => tuple.value(position),
-            Old::Key(tuple) if self.is_key(position) => tuple.value(position),
+            Old::Full(tuple) => tuple.value(self.own(position)),
+            Old::Key(tuple) if self.is_key(position) => tuple.value(self.own(position)),
             Old::Key(_) | Old::None => {
                 let known = self.remembered.iter().find(|(column, _)| *column == position);
                 known.map_or(Value::Absent, |(_, value)| {

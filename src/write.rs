@@ -31,6 +31,8 @@ pub const AUDIT_SQL: &str = include_str!("../sql/audit.sql");
 const STATEMENT_EVENTS_MAX: usize = 100;
 /// Rows of one INSERT where a large batch must be inserted.
 const INSERT_EVENTS_MAX: usize = 1_000;
+/// Keys of one question for names, so that each is answered in time.
+const LOOK_UP_KEYS_MAX: usize = 50_000;
 /// Bytes of COPY data sent at a time.
 const COPY_CHUNK_BYTES: usize = 128 * 1024;
 /// SQLSTATE of `portal_audit.advance` when progress is not where we left it.
@@ -374,12 +376,16 @@ impl Writer {
     pub async fn look_up(&self, keys: &[NameKey]) -> Result<Vec<Option<String>>, WriteError> {
         const QUERY: &str = "SELECT n.name FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS u (entity, key, place) LEFT JOIN portal_audit.names n ON n.source = $1 AND n.entity = u.entity AND n.key = u.key ORDER BY u.place";
         let entity = |key: &NameKey| self.entities.get(key.names).map_or("", String::as_str);
-        let entities: Vec<&str> = keys.iter().map(entity).collect();
-        let texts: Vec<&str> = keys.iter().map(|key| key.key.as_str()).collect();
-        let parameters: [&(dyn ToSql + Sync); 3] = [&self.source, &entities, &texts];
-        let query = self.session.client.query(QUERY, &parameters);
-        let rows = answered(self.timeout, "look up names", query).await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        let mut names = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(LOOK_UP_KEYS_MAX) {
+            let entities: Vec<&str> = keys.iter().map(entity).collect();
+            let texts: Vec<&str> = keys.iter().map(|key| key.key.as_str()).collect();
+            let parameters: [&(dyn ToSql + Sync); 3] = [&self.source, &entities, &texts];
+            let query = self.session.client.query(QUERY, &parameters);
+            let rows = answered(self.timeout, "look up names", query).await?;
+            names.extend(rows.iter().map(|row| row.get::<_, Option<String>>(0)));
+        }
+        Ok(names)
     }
 
     /// Everything that is kept of one of the mapping's names tables, by key.

@@ -13,6 +13,7 @@ use crate::{
     timestamp::Timestamp,
     tuple::{Operation, Row, Value},
 };
+use sha2::{Digest as _, Sha256};
 use std::{borrow::Cow, collections::HashMap};
 
 /// A transaction's lists hold this many values in all, and this many bytes with their keys.
@@ -75,6 +76,9 @@ impl Gathered {
     }
 }
 
+/// A key longer than this stands as its hash, so that many of them fit into memory.
+const JOINED_BYTES_MAX: usize = 256;
+
 /// The values of a row's key columns as one, each behind its length; none if one of them is not there.
 #[must_use]
 pub fn joined_key(row: &Row<'_>, positions: &[usize], old: bool) -> Option<Vec<u8>> {
@@ -84,6 +88,11 @@ pub fn joined_key(row: &Row<'_>, positions: &[usize], old: bool) -> Option<Vec<u
         let Value::Text(value) = value else { return None };
         joined.extend_from_slice(&value.len().to_ne_bytes());
         joined.extend_from_slice(value);
+    }
+    if joined.len() > JOINED_BYTES_MAX {
+        let hash = Sha256::digest(&joined);
+        // No value has this length.
+        joined = [&[u8::MAX; size_of::<usize>()][..], &hash].concat();
     }
     Some(joined)
 }
@@ -99,6 +108,11 @@ pub fn key_text(value: &[u8]) -> Cow<'_, str> {
         _ => {
             let mut text = String::new();
             push_json_string(&mut text, value, INDEXED_TEXT_BYTES_MAX);
+            if text.len() > INDEXED_TEXT_BYTES_MAX {
+                // The escapes made it longer.
+                text.clear();
+                push_json_string(&mut text, value, 0);
+            }
             text.into()
         }
     }

@@ -5,8 +5,17 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, SeqAccess, Visitor},
 };
-use std::{borrow::Cow, collections::HashSet, fmt};
+use std::{
+    borrow::Cow,
+    cell::OnceCell,
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
+/// Largest document that is taken apart, in bytes: parsed, it may take thirty times as much. One that is larger stands as its hash.
+pub const DOCUMENT_BYTES_MAX: usize = 16 << 20;
+/// Deepest nesting that `jsonb` is trusted with: by `max_stack_depth`, the default of 2 MB ends it somewhere above 5,000.
+const DEPTH_MAX: usize = 1_000;
 /// Longest number of a `json` document that `jsonb` is trusted with, in bytes. Its own limits are 131,072 digits before the point and 16,383 behind it.
 const NUMBER_BYTES_MAX: usize = 300;
 /// Longest exponent, with its sign.
@@ -78,6 +87,53 @@ fn is_safe_number(text: &str) -> bool {
     text.len() <= NUMBER_BYTES_MAX && exponent.len() <= EXPONENT_BYTES_MAX && !is_negative_zero
 }
 
+/// A document and its parsed form.
+pub struct Document<'a> {
+    pub value: serde_json::Value,
+    text: &'a [u8],
+    /// By the bits of the parsed number, how it is written; `None` if numbers are written that fall together when they are parsed. Made when it is first asked for.
+    written: OnceCell<HashMap<u64, Option<&'a str>>>,
+}
+
+impl fmt::Debug for Document<'_> {
+    /// Values never print.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Document({} bytes)", self.text.len())
+    }
+}
+
+impl<'a> Document<'a> {
+    /// Parses a document; `None` if it is none, too deep or too large.
+    #[must_use]
+    pub fn parse(text: &'a [u8]) -> Option<Self> {
+        let text = Some(text).filter(|text| text.len() <= DOCUMENT_BYTES_MAX)?;
+        let value = serde_json::from_slice(text).ok()?;
+        Some(Self { value, text, written: OnceCell::new() })
+    }
+
+    /// A number as it is written, and whether that is certain: a parsed one may have lost digits.
+    #[must_use]
+    pub fn number(&self, number: &serde_json::Number) -> (String, bool) {
+        let Some(bits) = number.as_f64().filter(|_| number.is_f64()).map(f64::to_bits) else {
+            return (number.to_string(), true);
+        };
+        let written = self.written.get_or_init(|| {
+            let mut written: HashMap<u64, Option<&'a str>> = HashMap::new();
+            let text = std::str::from_utf8(self.text).unwrap_or_default();
+            for text in numbers(text) {
+                let Ok(parsed) = text.parse::<f64>() else { continue };
+                let known = written.entry(parsed.to_bits()).or_insert(Some(text));
+                *known = known.filter(|known| *known == text);
+            }
+            written
+        });
+        match written.get(&bits) {
+            Some(Some(text)) => ((*text).to_owned(), true),
+            _ => (number.to_string(), false),
+        }
+    }
+}
+
 /// A number as the document writes it: a parsed one may have lost digits.
 #[must_use]
 pub fn number_text(number: &serde_json::Number, document: &[u8]) -> String {
@@ -87,6 +143,24 @@ pub fn number_text(number: &serde_json::Number, document: &[u8]) -> String {
         Some(text) if number.is_f64() => text.to_owned(),
         _ => number.to_string(),
     }
+}
+
+/// Whether a document is nested too deep for a server whose stack is smaller than that of the source.
+#[must_use]
+pub fn is_deep(text: &str) -> bool {
+    if text.len() <= DEPTH_MAX {
+        return false;
+    }
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for byte in Pieces(text.as_bytes()).filter(|piece| !piece.starts_with(b"\"")).flatten() {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest > DEPTH_MAX
 }
 
 /// Whether `jsonb` takes a `json` value and keeps all of it: no escape that could be a NUL or half a surrogate pair, no number beyond its limits, no key twice, not too deep. Else it is kept as a string.

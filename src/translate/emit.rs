@@ -129,7 +129,11 @@ impl Translator {
         if let Some(remember) = &table.remember {
             remember.keep(&row, &mut self.names, &mut batch.names);
         }
-        self.feed_kratos(table, &row, batch)
+        let missing = self.feed_kratos(table, &row, batch);
+        if missing.is_empty() {
+            self.names.trim();
+        }
+        missing
     }
 
     /// Events of a row that is older than the slot, for the rules that ask for them; or the names that are missing for them, and then nothing is done.
@@ -171,6 +175,7 @@ impl Translator {
             };
             write_event(rule, scope, &head, 0, true, batch);
         }
+        self.names.trim();
         missing
     }
 }

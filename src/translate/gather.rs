@@ -23,7 +23,10 @@ use crate::{
     transaction::Transaction,
     tuple::{Operation, RememberedValue, Row, RowSpans},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// The reading for what a transaction says as a whole.
 #[derive(Debug, Default)]
@@ -156,6 +159,7 @@ impl Translator {
             let event = rule.map(|rule| event_id(self.origin, commit, change, &rule.id));
             gathered.deletions.add(&table.kin, &row, event);
         }
+        self.names.trim();
         true
     }
 }
@@ -176,7 +180,7 @@ impl Window<'_> {
         mut cursor: Cursor,
         spans: &mut RowSpans,
     ) -> Result<Vec<NameKey>, TranslateError> {
-        let mut missing: Vec<NameKey> = Vec::new();
+        let (mut missing, mut seen) = (Vec::new(), HashSet::new());
         for _ in 0..NAMES_WINDOW_CHANGES {
             // What is asked for must all fit, or the first answers would be gone before they are used.
             if missing.len() >= self.limits.names.get() / 2 {
@@ -198,8 +202,9 @@ impl Window<'_> {
             let foreseen = self.kratos.zip(table.kratos);
             missing
                 .extend(foreseen.and_then(|(kratos, kind)| kratos.foresee(kind, &row, self.names)));
-            let mut tell = |key| {
-                if !missing.contains(&key) {
+            // One row may ask for very many.
+            let mut tell = |key: NameKey| {
+                if seen.insert(key.clone()) {
                     missing.push(key);
                 }
             };

@@ -2,7 +2,7 @@
 
 use super::{
     caller::{Gathered, LIST_MAX},
-    document::{is_safe_json, number_text, redact},
+    document::{Document, is_deep, is_safe_json, redact},
     lookup::{Key, KeySource, Lookup},
     names::Names,
     rule::{JsonKind, Source},
@@ -47,14 +47,14 @@ impl<'a> Scope<'a> {
             },
             Source::Path { position, old, path, list } => {
                 let Value::Text(value) = self.value(*position, *old) else { return None };
-                let Ok(document) = serde_json::from_slice(value) else {
+                let Some(document) = Document::parse(value) else {
                     let (shown, redacted) = redact(value);
                     let mut flags = push_text(out, &shown, limit);
                     flags.escaped = true;
                     flags.redacted |= redacted;
                     return Some(flags);
                 };
-                let found = path.query(&document);
+                let found = path.query(&document.value);
                 if *list {
                     return push_joined(out, found.iter().copied(), limit);
                 }
@@ -62,11 +62,14 @@ impl<'a> Scope<'a> {
                     serde_json::Value::Null => None,
                     serde_json::Value::String(text) => Some(push_text(out, text.as_bytes(), limit)),
                     serde_json::Value::Number(number) => {
-                        Some(push_text(out, number_text(number, value).as_bytes(), limit))
+                        let (text, is_exact) = document.number(number);
+                        let mut flags = push_text(out, text.as_bytes(), limit);
+                        flags.truncated |= !is_exact;
+                        Some(flags)
                     }
                     other => {
                         let mut text = String::new();
-                        let mut flags = push_document(&mut text, other, value, usize::MAX);
+                        let mut flags = push_document(&mut text, other, &document, usize::MAX);
                         flags |= push_text(out, text.as_bytes(), limit);
                         Some(flags)
                     }
@@ -205,12 +208,12 @@ const LIST_CUT: &str = "\"…\"]";
 /// A name that is a list: JSON, of as many items as a name may be long.
 #[must_use]
 pub fn name_list(value: &[u8], path: &JsonPath, limit: usize) -> Option<String> {
-    let document = serde_json::from_slice::<serde_json::Value>(value).ok()?;
+    let document = Document::parse(value)?;
     let mut out = String::from("[");
-    for (index, item) in path.query(&document).iter().enumerate() {
+    for (index, item) in path.query(&document.value).iter().enumerate() {
         let end = out.len();
         out.push_str(if index > 0 { "," } else { "" });
-        push_document(&mut out, item, value, limit);
+        push_document(&mut out, item, &document, limit);
         if out.len() + LIST_CUT.len() > limit {
             out.truncate(end);
             out.push_str(if index > 0 { "," } else { "" });
@@ -286,8 +289,8 @@ fn push_typed(out: &mut String, value: &[u8], kind: JsonKind, limit: usize) -> F
         },
         JsonKind::Integer => text,
         JsonKind::Number => text.filter(|text| is_exact_number(text)),
-        // What one jsonb holds, another takes.
-        JsonKind::Jsonb => text.filter(|_| is_short),
+        // What one jsonb holds, another takes, unless its server has less stack.
+        JsonKind::Jsonb => text.filter(|text| is_short && !is_deep(text)),
         JsonKind::Json => text.filter(|text| is_short && is_safe_json(text)),
         JsonKind::Text => None,
     };
@@ -296,7 +299,7 @@ fn push_typed(out: &mut String, value: &[u8], kind: JsonKind, limit: usize) -> F
         Some(text) => out.push_str(text),
         None => {
             flags = push_json_string(out, &value, limit);
-            flags.escaped |= kind == JsonKind::Json && is_short;
+            flags.escaped |= matches!(kind, JsonKind::Json | JsonKind::Jsonb) && is_short;
         }
     }
     flags.redacted |= redacted;
@@ -332,7 +335,7 @@ fn push_path(
     list: bool,
     limit: usize,
 ) -> Option<Flags> {
-    let Ok(document) = serde_json::from_slice::<serde_json::Value>(value) else {
+    let Some(document) = Document::parse(value) else {
         let (shown, redacted) =
             if value.len() <= limit { redact(value) } else { (value.into(), false) };
         let mut flags = push_json_string(out, &shown, limit);
@@ -340,28 +343,45 @@ fn push_path(
         flags.redacted |= redacted;
         return Some(flags);
     };
-    let found = path.query(&document);
+    let found = path.query(&document.value);
     if list {
         let mut flags = Flags { truncated: found.len() > LIST_MAX, ..Flags::default() };
         out.push('[');
         for (index, item) in found.iter().take(LIST_MAX).enumerate() {
             out.push_str(if index > 0 { "," } else { "" });
-            flags |= push_document(out, item, value, limit);
+            flags |= push_found(out, item, &document, limit);
         }
         out.push(']');
         return Some(flags);
     }
     match found.exactly_one() {
         Ok(serde_json::Value::Null) | Err(_) => None,
-        Ok(found) => Some(push_document(out, found, value, limit)),
+        Ok(found) => Some(push_found(out, found, &document, limit)),
     }
+}
+
+/// A parsed value; one that is too long as a whole stands as its hash.
+fn push_found(
+    out: &mut String,
+    found: &serde_json::Value,
+    document: &Document<'_>,
+    limit: usize,
+) -> Flags {
+    let start = out.len();
+    let mut flags = push_document(out, found, document, limit);
+    // A string was cut by itself, to no more than its hash or six times its bytes.
+    if !found.is_string() && out.len() - start > limit {
+        let text = out.split_off(start);
+        flags |= push_json_string(out, text.as_bytes(), limit);
+    }
+    flags
 }
 
 /// A parsed value of `document`, its strings as `jsonb` takes them and its numbers exact.
 fn push_document(
     out: &mut String,
     value: &serde_json::Value,
-    document: &[u8],
+    document: &Document<'_>,
     limit: usize,
 ) -> Flags {
     let mut flags = Flags::default();
@@ -386,7 +406,8 @@ fn push_document(
             out.push('}');
         }
         serde_json::Value::Number(number) => {
-            let text = number_text(number, document);
+            let (text, is_exact) = document.number(number);
+            flags.truncated |= !is_exact;
             if number.is_f64() && !is_exact_number(&text) {
                 flags |= push_json_string(out, text.as_bytes(), limit);
             } else {

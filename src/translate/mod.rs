@@ -298,6 +298,7 @@ impl Translator {
             *place.last = here;
             batch.changes += 1;
             self.tell(&table, row, by_kratos == Some(true), place, batch);
+            self.names.trim();
         }
         self.spans = spans;
         Ok(ready)

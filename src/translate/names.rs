@@ -21,7 +21,7 @@ pub struct NameRow {
     pub name: Option<String>,
 }
 
-/// Most bytes of one names table that are kept in memory. More than all that one change, or one question for many, needs at once.
+/// Most bytes of one names table that are kept in memory from one change to the next.
 const TABLE_BYTES_MAX: usize = 64 << 20;
 /// What an entry costs beside its texts.
 const ENTRY_BYTES: usize = 100;
@@ -30,6 +30,7 @@ const ENTRY_BYTES: usize = 100;
 #[derive(Debug)]
 pub struct Names {
     tables: Vec<NamesTable>,
+    limit: usize,
 }
 
 #[derive(Debug)]
@@ -47,8 +48,8 @@ impl Names {
     /// Room for `limit` keys of each of `tables` names tables.
     #[must_use]
     pub fn new(tables: usize, limit: NonZeroUsize) -> Self {
-        let table = || NamesTable { names: LruCache::new(limit), bytes: 0 };
-        Self { tables: (0..tables).map(|_| table()).collect() }
+        let table = || NamesTable { names: LruCache::unbounded(), bytes: 0 };
+        Self { tables: (0..tables).map(|_| table()).collect(), limit: limit.get() }
     }
 
     /// What is known here of a key: nothing, that it has no name, or its name. It is not counted as a use.
@@ -69,9 +70,15 @@ impl Names {
         if let Some((key, name)) = table.names.push(key.into(), name.map(Into::into)) {
             table.bytes = table.bytes.saturating_sub(entry_bytes(&key, name.as_deref()));
         }
-        while table.bytes > TABLE_BYTES_MAX {
-            let Some((key, name)) = table.names.pop_lru() else { return };
-            table.bytes = table.bytes.saturating_sub(entry_bytes(&key, name.as_deref()));
+    }
+
+    /// Forgets what was not used for longest, beyond the limits. Between two changes only: all that one change needs must be there at once, however much that is, or it would be asked for without end.
+    pub fn trim(&mut self) {
+        for table in &mut self.tables {
+            while table.bytes > TABLE_BYTES_MAX || table.names.len() > self.limit {
+                let Some((key, name)) = table.names.pop_lru() else { break };
+                table.bytes = table.bytes.saturating_sub(entry_bytes(&key, name.as_deref()));
+            }
         }
     }
 }

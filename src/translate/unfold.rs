@@ -2,7 +2,7 @@
 //!
 //! Some portals keep the members of a project as a JSON map on the project. What changed is the difference of two maps, so each entry that was added, changed or removed becomes a change of its own, on which the rules of `each` blocks work as they do on rows: the row's columns are there, and `members.key`, `members.role` are the entry's.
 
-use super::{Table, row_change, rule::Rule};
+use super::{Table, document::DOCUMENT_BYTES_MAX, row_change, rule::Rule};
 use crate::{
     decode::{ReplicaIdentity, decode},
     tuple::{Operation, Relation, RelationColumn, Row, RowSpans, Value},
@@ -52,7 +52,7 @@ pub fn relation(parent: &Relation, column: &str, fields: &[&str]) -> Relation {
     Relation { replica_identity: ReplicaIdentity::Full, columns, ..parent.clone() }
 }
 
-/// One entry's change, as a message of pgoutput.
+/// One entry's change, as a message of pgoutput with the columns of the entry alone.
 #[derive(Debug)]
 pub struct EntryChange {
     pub key: String,
@@ -74,7 +74,7 @@ impl Unfold {
         let (old_places, new_places) = (find(&old), find(&new));
         let mut changes = Vec::new();
         for (key, entry) in old.iter().filter(|(key, _)| !new_places.contains_key(key)) {
-            let message = self.message(row, Some((key, entry)), None);
+            let message = self.message(Some((key, entry)), None);
             changes.push(EntryChange { key: key.clone(), message });
         }
         for (key, entry) in &new {
@@ -83,7 +83,7 @@ impl Unfold {
                 continue;
             }
             let before = before.map(|(key, entry)| (key, entry));
-            let message = self.message(row, before, Some((key, entry)));
+            let message = self.message(before, Some((key, entry)));
             changes.push(EntryChange { key: key.clone(), message });
         }
         Some(changes)
@@ -94,6 +94,8 @@ impl Unfold {
         let text = match value {
             Value::Null => return Some(Vec::new()),
             Value::Absent => return None,
+            // Of a larger one, each entry would be an event of one change, and all of them must fit into memory.
+            Value::Text(text) if text.len() > DOCUMENT_BYTES_MAX => return None,
             Value::Text(text) => text,
         };
         let mut entries = serde_json::Map::new();
@@ -131,7 +133,6 @@ impl Unfold {
 
     fn message(
         &self,
-        row: &Row<'_>,
         old: Option<(&String, &serde_json::Value)>,
         new: Option<(&String, &serde_json::Value)>,
     ) -> Vec<u8> {
@@ -142,33 +143,18 @@ impl Unfold {
         };
         let mut message = vec![tag];
         message.extend_from_slice(&self.relation.oid.to_be_bytes());
-        for (tag, side, is_old) in [(b'O', old, true), (b'N', new, false)] {
+        for (tag, side) in [(b'O', old), (b'N', new)] {
             if let Some((key, entry)) = side {
                 message.push(tag);
-                self.push_tuple(&mut message, row, is_old, (key, entry));
+                self.push_tuple(&mut message, (key, entry));
             }
         }
         message
     }
 
-    fn push_tuple(
-        &self,
-        message: &mut Vec<u8>,
-        row: &Row<'_>,
-        is_old: bool,
-        (key, entry): (&str, &serde_json::Value),
-    ) {
-        let columns = u16::try_from(self.relation.columns.len()).unwrap_or(u16::MAX);
+    fn push_tuple(&self, message: &mut Vec<u8>, (key, entry): (&str, &serde_json::Value)) {
+        let columns = u16::try_from(self.fields.len() + 1).unwrap_or(u16::MAX);
         message.extend_from_slice(&columns.to_be_bytes());
-        for position in 0..row.relation.columns.len() {
-            // An entry that an UPDATE removed belongs to the row as it was, one that it added to the row as it is.
-            let value = if is_old { row.old_value(position) } else { row.value(position) };
-            match value {
-                Value::Absent => message.push(b'u'),
-                Value::Null => message.push(b'n'),
-                Value::Text(text) => push_text(message, text),
-            }
-        }
         push_text(message, key.as_bytes());
         for field in &self.fields {
             let found = match entry {
@@ -203,7 +189,8 @@ pub(super) fn for_each_entry(
                 is_read = false;
                 continue;
             };
-            let row = Row::new(operation, &unfold.relation, old, new, &mut spans);
+            let entry = Row::new(operation, &unfold.relation, old, new, &mut spans);
+            let row = entry.within(row);
             tell(unfold, &change.key, row);
         }
     }
@@ -334,7 +321,8 @@ mod tests {
             let mut spans = RowSpans::default();
             let (_, message) = decode(&change.message, false).unwrap();
             let (_, operation, old, new) = super::super::row_change(message).unwrap();
-            let row = Row::new(operation, &unfold.relation, old, new, &mut spans);
+            let entry = Row::new(operation, &unfold.relation, old, new, &mut spans);
+            let row = entry.within(&row);
             assert_eq!(row.value(1), Value::Text(change.key.as_bytes()));
             let Value::Text(role) = row.value(2) else { panic!("an entry has its role") };
             let role = std::str::from_utf8(role).unwrap().parse().unwrap();

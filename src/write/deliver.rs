@@ -75,8 +75,8 @@ impl Writer {
     /// Inserts all but what is refused, which gets its stand-ins.
     async fn isolate(&self, events: &Events) -> Result<(), WriteError> {
         let (mut refused, mut first) = (0_u64, None);
-        // The order in which they stand here is the reverse of that in which they are tried.
         let all = 0..events.len();
+        // The last of them is tried first.
         let mut left = vec![all];
         while let Some(range) = left.pop() {
             let Some((event_type, refusal)) = self.try_insert(events, range.clone()).await? else {

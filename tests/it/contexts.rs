@@ -146,7 +146,7 @@ async fn what_is_forged_or_broken_does_no_harm() {
             {"category": "object"}
         org_updated  caller=[redacted] (context)  subject=organization/atoms  ok  {"redacted": true}
             {"category": "secret"}
-        org_updated  caller=e × 900 eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee… (context)  subject=organization/atoms  ok  {"truncated": true}
+        org_updated  caller=e × 900 eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee… sha256:51b2c77745924a3e (context)  subject=organization/atoms  ok  {"truncated": true}
             {"category": "long"}
         org_updated  caller= (none)  subject=organization/atoms  ok
             {"category": "bytes"}
