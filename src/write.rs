@@ -95,6 +95,8 @@ pub struct Writer {
     is_open: bool,
     /// Nothing was written since the start, so rows may exist.
     is_first: bool,
+    /// Up to here rows may exist: the source went back, and gives some of it again.
+    known_to: Lsn,
     pending: Totals,
 }
 
@@ -128,7 +130,7 @@ async fn answered<T>(
 /// # Errors
 /// The role may not create it; then `portal-audit sql audit` is for ops to run.
 pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteError> {
-    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL";
+    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regprocedure('portal_audit.phantoms(text,bigint,pg_lsn,pg_lsn)') IS NOT NULL";
     let row =
         answered(timeout, "look for its schema", session.client.query_one(PROBE, &[])).await?;
     if row.get::<_, bool>(0) {
@@ -249,6 +251,7 @@ impl Writer {
             end_lsn,
             is_open: false,
             is_first: true,
+            known_to: Lsn::ZERO,
             pending: Totals::default(),
         })
     }
@@ -307,7 +310,7 @@ impl Writer {
     async fn write_pieces(&mut self, batch: &Batch, end: Option<End>) -> Result<(), WriteError> {
         self.open().await?;
         let client = &self.session.client;
-        if self.is_first {
+        if self.is_first || self.end_lsn < self.known_to {
             let all: Vec<Event<'_>> = batch.events.iter().collect();
             for chunk in all.chunks(INSERT_EVENTS_MAX) {
                 let arrays = Arrays::new(chunk.iter().copied());
@@ -318,7 +321,7 @@ impl Writer {
         } else if !batch.events.is_empty() {
             self.copy(&batch.events).await?;
         }
-        self.write_names(batch).await?;
+        self.write_names(batch, end).await?;
         self.write_unmapped(batch).await?;
         self.write_attempts(batch).await?;
         if let Some(end) = end {
@@ -352,8 +355,9 @@ impl Writer {
         Ok(())
     }
 
-    async fn write_names(&self, batch: &Batch) -> Result<(), WriteError> {
-        const QUERY: &str = "WITH given AS (SELECT * FROM unnest($2::text[], $3::text[], $4::text[]) AS u (e, k, n)), forgotten AS (DELETE FROM portal_audit.names USING given WHERE source = $1 AND entity = e AND key = k AND n IS NULL) INSERT INTO portal_audit.names (source, entity, key, name) SELECT $1, e, k, n FROM given WHERE n IS NOT NULL ON CONFLICT (source, entity, key) DO UPDATE SET name = excluded.name";
+    /// Each with a position that no change behind it needs: what is told of a failover depends on it.
+    async fn write_names(&self, batch: &Batch, end: Option<End>) -> Result<(), WriteError> {
+        const QUERY: &str = "WITH given AS (SELECT * FROM unnest($2::text[], $3::text[], $4::text[]) AS u (e, k, n)), forgotten AS (DELETE FROM portal_audit.names USING given WHERE source = $1 AND entity = e AND key = k AND n IS NULL) INSERT INTO portal_audit.names (source, entity, key, name, upto) SELECT $1, e, k, n, $5 FROM given WHERE n IS NOT NULL ON CONFLICT (source, entity, key) DO UPDATE SET name = excluded.name, upto = excluded.upto";
         if batch.names.is_empty() {
             return Ok(());
         }
@@ -367,7 +371,9 @@ impl Writer {
         let entities: Vec<&str> = last.keys().map(|(place, _)| entity(*place)).collect();
         let keys: Vec<&str> = last.keys().map(|(_, key)| *key).collect();
         let names: Vec<Option<&str>> = last.values().copied().collect();
-        let parameters: [&(dyn ToSql + Sync); 4] = [&self.source, &entities, &keys, &names];
+        let upto = end.map_or(self.end_lsn, |end| end.end_lsn).max(batch.upto);
+        let upto = PgLsn::from(upto.0);
+        let parameters: [&(dyn ToSql + Sync); 5] = [&self.source, &entities, &keys, &names, &upto];
         let query = self.session.client.execute(QUERY, &parameters);
         answered(self.timeout, "write names", query).await.map(drop)
     }
@@ -443,8 +449,10 @@ impl Writer {
 }
 
 mod attempts;
+mod diverged;
 mod gap;
 mod parameters;
 pub use attempts::Ends;
+pub use diverged::store_timeline;
 pub use gap::{begin_anew, open_gap};
 use parameters::{Arrays, Moved, put_event};

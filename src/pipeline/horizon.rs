@@ -12,6 +12,7 @@ use crate::{
     conninfo::ConnInfo,
     lsn::Lsn,
     timestamp::Timestamp,
+    wire::System,
 };
 use std::time::Duration;
 use tokio::{
@@ -32,6 +33,9 @@ type Answer = Option<(Timestamp, Lsn)>;
 pub(super) struct Clock {
     source: String,
     conninfo: ConnInfo,
+    /// The server whose stream is read.
+    system_identifier: u64,
+    timeline: u32,
     interval: Duration,
     answers: watch::Sender<Answer>,
     written: watch::Receiver<Lsn>,
@@ -42,13 +46,17 @@ impl Clock {
     pub(super) fn new(
         settings: &Settings,
         source: &Source,
+        system: &System,
         written: watch::Receiver<Lsn>,
     ) -> (Self, Horizon) {
         let (answers, seen) = watch::channel(None);
         let interval = Duration::from_millis(settings.limits.complete_interval_ms);
         let (conninfo, source) = (source.conninfo.clone(), source.name.clone());
         let horizon = Horizon { answers: seen, next: None, passed: None };
-        (Self { source, conninfo, interval, answers, written }, horizon)
+        let (system_identifier, timeline) = (system.system_identifier, system.timeline);
+        let clock =
+            Self { source, conninfo, system_identifier, timeline, interval, answers, written };
+        (clock, horizon)
     }
 
     pub(super) async fn run(mut self) -> Result<(), Fault> {
@@ -96,7 +104,16 @@ impl Clock {
             Some(open) => open,
             None => {
                 let opened = connect::connect(&self.conninfo, &self.source).await;
-                session.insert((opened.map_err(|error| chain(&error))?, Instant::now()))
+                let opened = opened.map_err(|error| chain(&error))?;
+                // An old primary may still answer behind the same name: its log ends elsewhere.
+                let is_server =
+                    catalog::is_server(&opened, self.system_identifier, self.timeline).await;
+                if !is_server.map_err(|error| chain(&error))? {
+                    return Err(
+                        "another server answers than the one whose stream is read".to_owned()
+                    );
+                }
+                session.insert((opened, Instant::now()))
             }
         };
         let asked: Result<_, CatalogError> = catalog::clock_and_log_end(open).await;

@@ -148,7 +148,7 @@ impl Translator {
             return missing;
         }
         let mut audit = String::new();
-        push_audit(&mut audit, &self.source, consistent_point, None);
+        push_audit(&mut audit, &self.source, (consistent_point, self.timeline), None);
         let gathered = super::Gathered::default();
         for rule in table.rules.iter().filter(|rule| rule.takes.matches(&row, snapshot_time)) {
             let Some(created) = rule.backfill else { continue };
@@ -282,11 +282,19 @@ fn push_context_caller(
     (text, "context")
 }
 
-/// Begins `_audit`: what all events of a transaction share.
-pub(super) fn push_audit(out: &mut String, source: &str, lsn: Lsn, xid: Option<u32>) {
+/// Begins `_audit`: what all events of a transaction share. Positions of two timelines may be the same, so every one but the first is named.
+pub(super) fn push_audit(
+    out: &mut String,
+    source: &str,
+    (lsn, timeline): (Lsn, u32),
+    xid: Option<u32>,
+) {
     out.push_str("\"_audit\":{\"source\":");
     push_json_string(out, source.as_bytes(), usize::MAX);
     push_formatted(out, format_args!(",\"lsn\":\"{lsn}\""));
+    if timeline > 1 {
+        push_formatted(out, format_args!(",\"timeline\":{timeline}"));
+    }
     if let Some(xid) = xid {
         push_formatted(out, format_args!(",\"xid\":{xid}"));
     }

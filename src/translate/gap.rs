@@ -1,6 +1,7 @@
 //! The event of a gap: changes of a source that are gone, from where to where, and why.
 
 use super::{
+    diverged,
     emit::{close_payload, push_audit},
     mapping::{Mapping, MappingError, Retention},
 };
@@ -30,10 +31,16 @@ pub enum Reason {
     OtherSystem,
     OtherTimeline,
     OtherDatabase,
+    /// The log of the source is older than what was read of it.
+    LogBehind,
+    /// A failover to a standby that was behind us.
+    Diverged,
 }
 
 impl Reason {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
+        Self::LogBehind,
+        Self::Diverged,
         Self::SlotLost,
         Self::SlotAhead,
         Self::SlotInvalid,
@@ -52,6 +59,8 @@ impl Reason {
             Self::OtherSystem => "other_system",
             Self::OtherTimeline => "other_timeline",
             Self::OtherDatabase => "other_database",
+            Self::LogBehind => "log_behind",
+            Self::Diverged => "diverged",
         }
     }
 }
@@ -164,18 +173,20 @@ impl Gap {
         }
         out.push(',');
         let mut audit = String::new();
-        push_audit(&mut audit, source, *lsn, None);
+        push_audit(&mut audit, source, (*lsn, now.timeline), None);
         close_payload(out, (&audit, None), ("none", 0, 0), &mut Flags::default(), false);
     }
 }
 
-/// A mapping must not give its own events this type: then a gap would be one among them.
+/// A mapping must not give its own events the types of the record's: then a gap would be one among them.
 #[must_use]
 pub fn check(mapping: &Mapping) -> Vec<MappingError> {
     let taken = mapping.declared().map(|(event_type, ..)| event_type);
-    let taken = taken.filter(|event_type| event_type.get_ref() == EVENT_TYPE);
+    let ours = [EVENT_TYPE, diverged::EVENT_TYPE];
+    let taken = taken.filter(|event_type| ours.contains(&event_type.get_ref().as_str()));
     let errors = taken.map(|event_type| {
-        let message = format!("event type {EVENT_TYPE:?} is the one of gaps in the record");
+        let name = event_type.get_ref();
+        let message = format!("event type {name:?} is one of the record's own");
         mapping.error(event_type.span(), message, Some("Choose another type.".to_owned()))
     });
     errors.collect()
@@ -232,8 +243,12 @@ mod tests {
 
     #[test]
     fn its_type_is_taken() {
-        let mapping = "[[event]]\ntable = \"public.users\"\non = \"insert\"\ntype = \"audit_gap\"\nsubject = \"username\"\nsubject_type = \"user\"\ndescribe = \"x\"\nvisible_to = [\"admin\"]\nretention = \"user\"\n";
-        let errors = Mapping::parse("m.toml", mapping).unwrap_err().0;
-        assert_eq!(errors.len(), 1, "{errors:?}");
+        for event_type in ["audit_gap", "audit_diverged"] {
+            let mapping = format!(
+                "[[event]]\ntable = \"public.users\"\non = \"insert\"\ntype = \"{event_type}\"\nsubject = \"username\"\nsubject_type = \"user\"\ndescribe = \"x\"\nvisible_to = [\"admin\"]\nretention = \"user\"\n"
+            );
+            let errors = Mapping::parse("m.toml", &mapping).unwrap_err().0;
+            assert_eq!(errors.len(), 1, "{errors:?}");
+        }
     }
 }

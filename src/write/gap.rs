@@ -21,8 +21,8 @@ use tokio_postgres::types::{PgLsn, ToSql};
 /// Opens a gap at progress. A source that is `creating` has one already, or nothing that could be lost.
 const OPEN: &str = "INSERT INTO portal_audit.gaps (source, reason, slot, system_identifier, timeline, database_oid, from_lsn, from_time) SELECT source, $2, slot, system_identifier, timeline, database_oid, end_lsn, coalesce(greatest(last_commit, complete_to), updated_at) FROM portal_audit.progress WHERE source = $1 AND end_lsn = $3 AND state = 'streaming' ON CONFLICT DO NOTHING";
 const LOAD: &str = "SELECT reason, slot, system_identifier, timeline, database_oid, from_lsn, from_time FROM portal_audit.gaps WHERE source = $1 AND to_lsn IS NULL";
-/// Attempts that wait belong to transactions of the log that was followed: another one knows nothing of their ids.
-const FORGET_ATTEMPTS: &str = "WITH gone AS (DELETE FROM portal_audit.attempts WHERE source = $1 RETURNING relation) INSERT INTO portal_audit.unmapped AS u (source, relation, operation, changes) SELECT $1, relation, 'attempt undecided', count(*) FROM gone GROUP BY relation ON CONFLICT (source, relation, operation) DO UPDATE SET changes = u.changes + excluded.changes";
+/// Attempts that wait belong to transactions of the log that was followed: another one knows nothing of their ids, nor of those behind where they part.
+pub(super) const FORGET_ATTEMPTS: &str = "WITH gone AS (DELETE FROM portal_audit.attempts WHERE source = $1 AND lsn > $2 RETURNING relation) INSERT INTO portal_audit.unmapped AS u (source, relation, operation, changes) SELECT $1, relation, 'attempt undecided', count(*) FROM gone GROUP BY relation ON CONFLICT (source, relation, operation) DO UPDATE SET changes = u.changes + excluded.changes";
 
 /// Puts a source back into `creating`, and opens the gap that its new slot will end. Both or none.
 ///
@@ -45,7 +45,8 @@ pub async fn begin_anew(
     let is_one_log =
         from.system_identifier == creating.system_identifier && from.timeline == creating.timeline;
     if !is_one_log {
-        let parameters: [&(dyn ToSql + Sync); 1] = [&source];
+        let all = PgLsn::from(0);
+        let parameters: [&(dyn ToSql + Sync); 2] = [&source, &all];
         let query = client.execute(FORGET_ATTEMPTS, &parameters);
         answered(timeout, "forget attempts", query).await?;
     }

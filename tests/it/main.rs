@@ -15,6 +15,7 @@ mod changes;
 mod contexts;
 mod coverage;
 mod demo;
+mod failover;
 mod gap;
 mod ignored;
 mod kratos;

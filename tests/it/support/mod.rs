@@ -2,6 +2,7 @@
 
 pub mod kratos;
 pub mod program;
+pub mod standby;
 
 use portal_audit::{
     chain::chain,
