@@ -290,7 +290,8 @@ async fn follows_neither_a_standby_nor_the_old_primary() {
 /// The log of a copy ends before what was written: without a look, its server would wait in silence until it had come that far.
 #[tokio::test(flavor = "multi_thread")]
 async fn finds_a_source_that_was_put_back() {
-    let mut source = Cluster::start_with(&crate::support::installation(), &Default::default()).unwrap();
+    let mut source =
+        Cluster::start_with(&crate::support::installation(), &Default::default()).unwrap();
     let portal = crate::support::standby::portal(&source, wishes("failover_put_back")).await;
     let sidecar = portal.start().await;
     portal.act(&user("common")).await;

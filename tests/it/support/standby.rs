@@ -129,7 +129,8 @@ impl Pair {
     /// Where the old primary's log and the promoted standby's part.
     pub async fn parting(&self) -> String {
         let standby = open(&self.standby, "postgres").await;
-        let history = "SELECT (regexp_match(pg_read_file('pg_wal/00000002.history'), '^1\\s+(\\S+)'))[1]";
+        let history =
+            "SELECT (regexp_match(pg_read_file('pg_wal/00000002.history'), '^1\\s+(\\S+)'))[1]";
         value(&standby, history).await
     }
 
