@@ -271,6 +271,7 @@ impl Writer {
         self.pending.changes += batch.changes;
         self.pending.events += batch.events.len() as u64;
         let plain = batch.names.is_empty()
+            && batch.emptied.is_empty()
             && batch.unmapped.is_empty()
             && batch.attempts.is_empty()
             && !self.is_open;
@@ -321,6 +322,7 @@ impl Writer {
         } else if !batch.events.is_empty() {
             self.copy(&batch.events).await?;
         }
+        self.empty_names(batch).await?;
         self.write_names(batch, end).await?;
         self.write_unmapped(batch).await?;
         self.write_attempts(batch).await?;
@@ -353,6 +355,13 @@ impl Writer {
         answered(self.timeout, "copy events", sink.send(chunk.freeze())).await?;
         answered(self.timeout, "copy events", sink.as_mut().finish()).await?;
         Ok(())
+    }
+
+    /// What a TRUNCATE left nothing of.
+    async fn empty_names(&self, batch: &Batch) -> Result<(), WriteError> {
+        let emptied = batch.emptied.iter().filter_map(|place| self.entities.get(*place));
+        let emptied: Vec<&str> = emptied.map(String::as_str).collect();
+        if emptied.is_empty() { Ok(()) } else { self.forget_in_open(&emptied).await }
     }
 
     /// Each with a position that no change behind it needs: what is told of a failover depends on it.
@@ -423,9 +432,13 @@ impl Writer {
     /// # Errors
     /// The audit database does not answer or refuses.
     pub async fn forget(&mut self, entities: &[&str]) -> Result<(), WriteError> {
+        self.open().await?;
+        self.forget_in_open(entities).await
+    }
+
+    async fn forget_in_open(&self, entities: &[&str]) -> Result<(), WriteError> {
         const QUERY: &str =
             "DELETE FROM portal_audit.names WHERE source = $1 AND entity = ANY ($2)";
-        self.open().await?;
         let parameters: [&(dyn ToSql + Sync); 2] = [&self.source, &entities];
         let query = self.session.client.execute(QUERY, &parameters);
         answered(self.timeout, "forget names", query).await.map(drop)
@@ -452,6 +465,7 @@ mod attempts;
 mod diverged;
 mod gap;
 mod parameters;
+mod reconcile;
 pub use attempts::Ends;
 pub use diverged::store_timeline;
 pub use gap::{begin_anew, open_gap};

@@ -34,6 +34,17 @@ pub struct OldRow<'a> {
     pub snapshot_time: Timestamp,
     /// Only rows that were created after this become events.
     pub after: Option<Timestamp>,
+    pub mark: Mark,
+}
+
+/// What an event is that no change of the stream gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    None,
+    /// Its row is older than the audit.
+    Backfill,
+    /// It follows from rows before and after a gap.
+    Inferred,
 }
 
 impl Translator {
@@ -62,7 +73,7 @@ impl Translator {
             gathered: place.gathered,
             value_limit: self.limits.value_bytes,
         };
-        write_event(rule, scope, &head, *place.events, false, batch);
+        write_event(rule, scope, &head, *place.events, Mark::None, batch);
         *place.events += 1;
         id
     }
@@ -76,6 +87,11 @@ impl Translator {
         batch: &mut Batch,
     ) -> Result<(), TranslateError> {
         let table = self.tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
+        if let Some(remember) = &table.remember {
+            self.names.clear(remember.names);
+            batch.names.retain(|row| row.names != remember.names);
+            batch.emptied.push(remember.names);
+        }
         let row = Row::new(Operation::Delete, &table.relation, None, None, &mut self.spans);
         place.last.advance(place.wal_start, oid);
         let event_uuid = event_id(self.origin, place.commit(), *place.last, TABLE_TRUNCATED);
@@ -138,7 +154,7 @@ impl Translator {
         spans: &mut RowSpans,
         batch: &mut Batch,
     ) -> Vec<NameKey> {
-        let OldRow { tuple, key, consistent_point, snapshot_time, after } = old_row;
+        let OldRow { tuple, key, consistent_point, snapshot_time, after, mark } = old_row;
         let row = Row::new(Operation::Insert, &table.relation, None, Some(tuple), spans);
         let mut missing = Vec::new();
         let needs = |missing: &mut Vec<NameKey>| {
@@ -167,7 +183,7 @@ impl Translator {
                 gathered: &gathered,
                 value_limit: self.limits.value_bytes,
             };
-            write_event(rule, scope, &head, 0, true, batch);
+            write_event(rule, scope, &head, 0, mark, batch);
         }
         missing
     }
@@ -191,23 +207,23 @@ fn old_row_id(
 }
 
 /// The columns of an event that come from its transaction.
-struct Head<'a> {
-    id: Uuid,
-    timestamp: Timestamp,
-    audit: &'a str,
-    cause: Option<Uuid>,
+pub(super) struct Head<'a> {
+    pub(super) id: Uuid,
+    pub(super) timestamp: Timestamp,
+    pub(super) audit: &'a str,
+    pub(super) cause: Option<Uuid>,
 }
 
-fn write_event(
+pub(super) fn write_event(
     rule: &Rule,
     mut scope: Scope<'_>,
     head: &Head<'_>,
     ordinal: u64,
-    backfill: bool,
+    mark: Mark,
     batch: &mut Batch,
 ) {
     let events = &mut batch.events;
-    let mut flags = Flags::default();
+    let mut flags = Flags { inferred: mark == Mark::Inferred, ..Flags::default() };
     let mut text =
         |events: &mut crate::event::Events, source: &Source, scope: &mut Scope<'_>, limit| {
             let (text, written) = events.write(|out| scope.push_text(source, out, limit));
@@ -252,6 +268,7 @@ fn write_event(
             }
         }
         let audit = (head.audit, head.cause);
+        let backfill = mark == Mark::Backfill;
         close_payload(out, audit, (caller_from, ordinal, rule.number), &mut flags, backfill);
     });
     events.push(EventRow {

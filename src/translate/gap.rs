@@ -107,6 +107,16 @@ pub struct GapEnd {
     pub time: Timestamp,
 }
 
+/// The tables of the mapping, by what their rows before and after the gap can tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// What appeared, vanished or changed in what is remembered.
+    pub whole: Vec<String>,
+    /// Only what appeared and knows when.
+    pub parts: Vec<String>,
+    pub not: Vec<String>,
+}
+
 impl Gap {
     /// Whether what is followed now is another database than before, where the same key may be another thing.
     #[must_use]
@@ -115,7 +125,13 @@ impl Gap {
     }
 
     /// Adds its event.
-    pub fn tell(&self, source: &str, end: &GapEnd, events: &mut Events) {
+    pub fn tell(
+        &self,
+        source: &str,
+        end: &GapEnd,
+        compared: Option<&Compared>,
+        events: &mut Events,
+    ) {
         let GapEnd { now, lsn, time } = *end;
         let event_uuid =
             gap_id(now.origin, self.from_time, (self.from_lsn, lsn), self.reason.name());
@@ -123,7 +139,7 @@ impl Gap {
         let (caller, ()) = events.write(|_| {});
         let (subject, ()) = events.write(|out| out.push_str(source));
         let (subject_type, ()) = events.write(|out| out.push_str(SUBJECT_TYPE));
-        let (payload, ()) = events.write(|out| self.push_payload(source, end, out));
+        let (payload, ()) = events.write(|out| self.push_payload(source, end, compared, out));
         events.push(EventRow {
             event_uuid,
             timestamp: time,
@@ -138,7 +154,13 @@ impl Gap {
         });
     }
 
-    fn push_payload(&self, source: &str, end: &GapEnd, out: &mut String) {
+    fn push_payload(
+        &self,
+        source: &str,
+        end: &GapEnd,
+        compared: Option<&Compared>,
+        out: &mut String,
+    ) {
         let (reason, from, from_time) = (self.reason.name(), self.from_lsn, self.from_time);
         let GapEnd { now, lsn, time } = end;
         push_formatted(
@@ -170,6 +192,17 @@ impl Gap {
         ];
         for (name, old, new) in numbers.iter().filter(|(_, old, new)| old != new) {
             push_formatted(out, format_args!(",\"old_{name}\":{old},\"new_{name}\":{new}"));
+        }
+        if let Some(Compared { whole, parts, not }) = compared {
+            let lists = [("compared", whole), ("compared_in_part", parts), ("not_compared", not)];
+            for (name, tables) in lists.iter().filter(|(_, tables)| !tables.is_empty()) {
+                push_formatted(out, format_args!(",\"{name}\":["));
+                for (index, table) in tables.iter().enumerate() {
+                    out.push_str(if index > 0 { "," } else { "" });
+                    push_json_string(out, table.as_bytes(), usize::MAX);
+                }
+                out.push(']');
+            }
         }
         out.push(',');
         let mut audit = String::new();
@@ -211,7 +244,7 @@ mod tests {
         let told = |gap: &Gap, now| {
             let end = GapEnd { now, lsn: Lsn(32), time: Timestamp(830_292_624_000_000) };
             let mut events = Events::default();
-            gap.tell("portal", &end, &mut events);
+            gap.tell("portal", &end, None, &mut events);
             let event = events.iter().next().unwrap();
             assert_eq!(
                 (event.event_type, event.subject, event.caller),

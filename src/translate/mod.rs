@@ -15,6 +15,7 @@ pub mod emit;
 pub mod example;
 pub mod gap;
 mod gather;
+pub mod infer;
 pub mod json;
 pub mod kratos;
 pub mod lookup;
@@ -94,6 +95,8 @@ pub struct Limits {
 pub struct Batch {
     pub events: Events,
     pub names: Vec<NameRow>,
+    /// Kinds of names of which nothing was left, before `names`.
+    pub emptied: Vec<usize>,
     /// No transaction of it ends behind this position.
     pub upto: Lsn,
     /// Changes without an event, by table and operation.

@@ -11,7 +11,7 @@ use crate::{
     timestamp::Timestamp,
     translate::{
         Batch,
-        gap::{self, Gap, GapEnd, Place, Reason},
+        gap::{self, Compared, Gap, GapEnd, Place, Reason},
     },
 };
 use chrono::{DateTime, Utc};
@@ -106,7 +106,7 @@ impl Writer {
         answered(self.timeout, "open the gap", query).await?;
         let mut batch = Batch::default();
         if let Some(gap) = open_gap(&self.session, &source, self.timeout).await? {
-            self.end_gap(&gap, end, &mut batch.events).await?;
+            self.end_gap(&gap, end, None, &mut batch.events).await?;
         }
         let end = End { end_lsn: end.lsn, last_commit: None, complete_to: None };
         self.write(&batch, Some(end)).await
@@ -120,13 +120,14 @@ impl Writer {
         &mut self,
         gap: &Gap,
         end: &GapEnd,
+        compared: Option<&Compared>,
         events: &mut Events,
     ) -> Result<(), WriteError> {
         const QUERY: &str = "UPDATE portal_audit.gaps SET to_lsn = $2, to_time = $3, event_uuid = $4 WHERE source = $1 AND to_lsn IS NULL";
         const TYPE: &str = "INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
         self.open().await?;
         let client = &self.session.client;
-        gap.tell(&self.source, end, events);
+        gap.tell(&self.source, end, compared, events);
         let event_uuid = events.iter().last().map(|Event { event_uuid, .. }| event_uuid);
         let (lsn, time) = (PgLsn::from(end.lsn.0), end.time.to_utc());
         let parameters: [&(dyn ToSql + Sync); 4] = [&self.source, &lsn, &time, &event_uuid];
