@@ -68,13 +68,16 @@ CREATE TABLE IF NOT EXISTS portal_audit.names (
   entity TEXT NOT NULL,
   key    TEXT NOT NULL,
   name   TEXT NOT NULL,
+  upto   PG_LSN NOT NULL DEFAULT '0/0',
   PRIMARY KEY (source, entity, key)
 );
+ALTER TABLE portal_audit.names ADD COLUMN IF NOT EXISTS upto PG_LSN NOT NULL DEFAULT '0/0';
 COMMENT ON TABLE  portal_audit.names IS 'Names of keys as of progress.end_lsn; an entry outlives its row';
 COMMENT ON COLUMN portal_audit.names.source IS 'Name of the source in the settings';
 COMMENT ON COLUMN portal_audit.names.entity IS 'The [names.X] table of the mapping';
 COMMENT ON COLUMN portal_audit.names.key IS 'Key in the source';
 COMMENT ON COLUMN portal_audit.names.name IS 'Its name after the last change that was written';
+COMMENT ON COLUMN portal_audit.names.upto IS 'No change behind this position gave it: after a failover to a standby that was behind, later ones are forgotten';
 
 CREATE TABLE IF NOT EXISTS portal_audit.event_types (
   event_type TEXT PRIMARY KEY,
@@ -119,10 +122,10 @@ CREATE TABLE IF NOT EXISTS portal_audit.gaps (
   event_uuid        UUID
 );
 CREATE UNIQUE INDEX IF NOT EXISTS gaps_open ON portal_audit.gaps (source) WHERE to_lsn IS NULL;
-COMMENT ON TABLE  portal_audit.gaps IS 'Changes that are gone, as somebody accepted with run --accept-gap or in the settings; each has one event of type audit_gap';
+COMMENT ON TABLE  portal_audit.gaps IS 'Changes that are gone, as somebody accepted with run --accept-gap or in the settings, and sources that went back; each has one event, of type audit_gap or audit_diverged';
 COMMENT ON COLUMN portal_audit.gaps.gap IS 'Counts them';
 COMMENT ON COLUMN portal_audit.gaps.source IS 'Name of the source in the settings';
-COMMENT ON COLUMN portal_audit.gaps.reason IS 'slot_lost, slot_ahead, slot_invalid, other_system, other_timeline, other_database or wal_budget';
+COMMENT ON COLUMN portal_audit.gaps.reason IS 'slot_lost, slot_ahead, slot_invalid, other_system, other_timeline, other_database, log_behind or wal_budget; diverged: a failover to a standby that was behind';
 COMMENT ON COLUMN portal_audit.gaps.slot IS 'Replication slot that was followed until then';
 COMMENT ON COLUMN portal_audit.gaps.system_identifier IS 'Cluster that was followed until then';
 COMMENT ON COLUMN portal_audit.gaps.timeline IS 'Its timeline';
@@ -130,8 +133,8 @@ COMMENT ON COLUMN portal_audit.gaps.database_oid IS 'Database that was followed 
 COMMENT ON COLUMN portal_audit.gaps.from_lsn IS 'progress.end_lsn before the loss: everything before it is written';
 COMMENT ON COLUMN portal_audit.gaps.from_time IS 'The record is complete up to this commit time';
 COMMENT ON COLUMN portal_audit.gaps.accepted_at IS 'When it was accepted, by the audit database''s clock';
-COMMENT ON COLUMN portal_audit.gaps.to_lsn IS 'Where the stream goes on, in the log of the cluster that is followed now; NULL until the new slot is made';
-COMMENT ON COLUMN portal_audit.gaps.to_time IS 'The source''s clock then: what is missing was committed before';
+COMMENT ON COLUMN portal_audit.gaps.to_lsn IS 'Where the stream goes on, in the log of the cluster that is followed now; NULL until the new slot is made. Before from_lsn: the source went back';
+COMMENT ON COLUMN portal_audit.gaps.to_time IS 'The source''s clock then: what is missing was committed before. Where the source went back: time of the last event that it still has';
 COMMENT ON COLUMN portal_audit.gaps.event_uuid IS 'Its event';
 
 -- What the attempt trigger (`portal-audit sql attempt`) said of transactions whose end is not known yet: one row per transaction. It is stored
@@ -229,6 +232,37 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION portal_audit.advance IS 'Compare-and-set of a source''s progress; raises PA001 if somebody else moved it';
 
+-- What of a source's events lies between two positions of a timeline, and the time of the last event before those. The sidecar may not read
+-- events, and learns nothing else of them. The newest are looked at first, until a thousand of that source were none of them.
+CREATE OR REPLACE FUNCTION portal_audit.phantoms(
+  p_source TEXT, p_timeline BIGINT, p_from PG_LSN, p_to PG_LSN,
+  OUT events BIGINT, OUT first TIMESTAMPTZ, OUT last TIMESTAMPTZ, OUT before TIMESTAMPTZ
+) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  others INT := 0;
+  e      RECORD;
+BEGIN
+  events := 0;
+  FOR e IN SELECT timestamp AS at, (payload #>> '{_audit,lsn}')::pg_lsn AS lsn,
+                  coalesce((payload #>> '{_audit,timeline}')::bigint, 1) AS timeline
+             FROM public.events
+            WHERE payload #>> '{_audit,source}' = p_source AND payload #> '{_audit,lsn}' IS NOT NULL
+              AND NOT payload -> '_audit' ? 'backfill' AND event_type NOT IN ('audit_gap', 'audit_diverged')
+            ORDER BY timestamp DESC LOOP
+    IF e.lsn >= p_from AND e.lsn < p_to AND e.timeline = p_timeline THEN
+      events := events + 1;
+      first := least(first, e.at);
+      last := greatest(last, e.at);
+    ELSE
+      others := others + 1;
+      before := CASE WHEN e.lsn < p_from THEN greatest(before, e.at) ELSE before END;
+      EXIT WHEN others >= 1000;
+    END IF;
+  END LOOP;
+END $$;
+COMMENT ON FUNCTION portal_audit.phantoms IS 'Counts events of a source between two positions of one timeline, for audit_diverged';
+REVOKE ALL ON FUNCTION portal_audit.phantoms FROM PUBLIC;
+
 -- 3. Who may do what: the sidecar may add events, never change or remove one; readers may read. Give the roles to logins:
 --        GRANT portal_audit_writer TO <the sidecar's login>;   GRANT portal_audit_reader TO <an admin's login>;
 DO $$
@@ -252,6 +286,7 @@ BEGIN
     GRANT INSERT, SELECT (event_type, subject) ON public.events TO portal_audit_writer;
     GRANT SELECT, INSERT, UPDATE ON portal_audit.progress, portal_audit.names, portal_audit.event_types,
       portal_audit.unmapped, portal_audit.attempts, portal_audit.gaps TO portal_audit_writer;
+    GRANT EXECUTE ON FUNCTION portal_audit.phantoms TO portal_audit_writer;
     GRANT DELETE ON portal_audit.names, portal_audit.attempts TO portal_audit_writer;
   END IF;
   IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_reader') THEN

@@ -4,8 +4,10 @@
 //! A walsender that is asked to start before its slot's position starts at that position and says nothing: the changes in between are missing without an error. So the comparison is ours to make, and every doubt is a refusal that names the objects.
 
 mod accept;
+mod history;
 
 pub use accept::{Acceptance, Loss, Refusal, Way};
+pub use history::{History, HistoryError};
 
 use crate::{catalog::Slot, lsn::Lsn, write::Progress};
 
@@ -14,8 +16,47 @@ use crate::{catalog::Slot, lsn::Lsn, write::Progress};
 pub struct Here {
     pub system_identifier: u64,
     pub timeline: u32,
+    /// From which timelines that one came.
+    pub history: History,
+    /// Where its log ends on disk.
+    pub log_end: Lsn,
     pub database: String,
     pub database_oid: u32,
+}
+
+/// What was found, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// A failover happened: progress is carried over to the timeline of now before anything else.
+    pub crossing: Option<Crossing>,
+    pub plan: Result<Plan, ContinuityError>,
+}
+
+/// A timeline that was followed and left, by a failover or by recovery to a point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crossing {
+    /// The timeline that was followed.
+    pub then: u32,
+    /// The one of now.
+    pub now: u32,
+    /// Where the one of then was left: what it wrote behind this is not in the log of now.
+    pub left_at: Lsn,
+    /// Progress on the timeline of then.
+    pub end_lsn: Lsn,
+}
+
+impl Crossing {
+    /// Whether we had read on where the log of now has other things: the standby was behind us.
+    #[must_use]
+    pub fn is_divergence(&self) -> bool {
+        self.end_lsn > self.left_at
+    }
+
+    /// Progress on the timeline of now.
+    #[must_use]
+    pub fn resumes_at(&self) -> Lsn {
+        self.end_lsn.min(self.left_at)
+    }
 }
 
 /// What to do.
@@ -53,32 +94,75 @@ pub enum ContinuityError {
     #[error("the source is another database (oid {now}) than the one that was followed ({then}).")]
     OtherDatabase { then: u32, now: u32 },
     #[error(
-        "the source is on timeline {now}, and {then} was followed: a failover happened, and positions of the two cannot be compared."
+        "the source is on timeline {now}, and {then} was followed, which is not in its history: it is another branch of that cluster, such as an old primary after a failover. Point the settings to the server that is current."
     )]
     OtherTimeline { then: u32, now: u32 },
+    #[error(
+        "the log of the source ends at {log_end}, before what is written ({end_lsn}): it was put back to an older copy of itself, or it is one."
+    )]
+    LogBehind { end_lsn: Lsn, log_end: Lsn },
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error(
+        "the source is a standby: it is followed once it is promoted. Point the settings to the primary."
+    )]
+    Standby,
+    #[error(
+        "two connections with the same settings lead to two servers: behind that address stands more than one."
+    )]
+    TwoServers,
     #[error("progress belongs to slot \"{then}\", and the settings name \"{now}\"")]
     OtherSlot { then: String, now: String },
 }
 
-/// Compares what we have written with what the source has.
-///
-/// # Errors
-/// Every finding that could hide a loss.
+impl ContinuityError {
+    /// Whether waiting may mend it: in the midst of a failover a standby or two servers answer for a while.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Standby | Self::TwoServers)
+    }
+}
+
+/// Compares what we have written with what the source has. Every finding that could hide a loss is an error in the plan.
+#[must_use]
 pub fn decide(
     slot_name: &str,
     progress: Option<&Progress>,
     slot: Option<&Slot>,
     here: &Here,
-) -> Result<Plan, ContinuityError> {
-    let name = || slot_name.to_owned();
+) -> Decision {
     let Some(progress) = progress else {
-        return match slot {
-            None => Ok(Plan::Create { drop_first: false }),
-            Some(_) => Err(ContinuityError::SlotWithoutProgress { slot: name() }),
-        };
+        let slot =
+            slot.map(|_| ContinuityError::SlotWithoutProgress { slot: slot_name.to_owned() });
+        let plan = slot.map_or(Ok(Plan::Create { drop_first: false }), Err);
+        return Decision { crossing: None, plan };
     };
+    let refused = |finding| Decision { crossing: None, plan: Err(finding) };
+    if let Err(finding) = same_database(slot_name, progress, slot, here) {
+        return refused(finding);
+    }
+    if progress.creating {
+        let plan = Ok(Plan::Create { drop_first: slot.is_some() });
+        return Decision { crossing: None, plan };
+    }
+    let crossing = match cross(progress, here) {
+        Ok(crossing) => crossing,
+        Err(finding) => return refused(finding),
+    };
+    let end_lsn = crossing.map_or(progress.end_lsn, |crossing| crossing.resumes_at());
+    Decision { crossing, plan: resume(slot_name, end_lsn, slot) }
+}
+
+/// Whether source and slot are those of progress.
+fn same_database(
+    slot_name: &str,
+    progress: &Progress,
+    slot: Option<&Slot>,
+    here: &Here,
+) -> Result<(), ContinuityError> {
     if progress.slot != slot_name {
-        return Err(ContinuityError::OtherSlot { then: progress.slot.clone(), now: name() });
+        let (then, now) = (progress.slot.clone(), slot_name.to_owned());
+        return Err(ContinuityError::OtherSlot { then, now });
     }
     if progress.system_identifier != here.system_identifier {
         let (then, now) = (progress.system_identifier, here.system_identifier);
@@ -88,17 +172,31 @@ pub fn decide(
         let (then, now) = (progress.database_oid, here.database_oid);
         return Err(ContinuityError::OtherDatabase { then, now });
     }
-    if let Some(slot) = slot {
-        fit(slot_name, slot, here)?;
+    slot.map_or(Ok(()), |slot| fit(slot_name, slot, here))
+}
+
+/// How progress is carried over to the source's timeline; `None` if it is on that.
+fn cross(progress: &Progress, here: &Here) -> Result<Option<Crossing>, ContinuityError> {
+    let (then, now, end_lsn) = (progress.timeline, here.timeline, progress.end_lsn);
+    if then == now {
+        // A server that is asked for what is yet to come waits for it, and says nothing.
+        let log_end = here.log_end;
+        let is_behind = end_lsn > log_end;
+        return if is_behind {
+            Err(ContinuityError::LogBehind { end_lsn, log_end })
+        } else {
+            Ok(None)
+        };
     }
-    if progress.creating {
-        return Ok(Plan::Create { drop_first: slot.is_some() });
+    match here.history.left_at(then) {
+        Some(left_at) => Ok(Some(Crossing { then, now, left_at, end_lsn })),
+        None => Err(ContinuityError::OtherTimeline { then, now }),
     }
-    if progress.timeline != here.timeline {
-        let (then, now) = (progress.timeline, here.timeline);
-        return Err(ContinuityError::OtherTimeline { then, now });
-    }
-    let end_lsn = progress.end_lsn;
+}
+
+/// Whether the slot still has everything from a position on.
+fn resume(slot_name: &str, end_lsn: Lsn, slot: Option<&Slot>) -> Result<Plan, ContinuityError> {
+    let name = || slot_name.to_owned();
     let Some(slot) = slot else {
         return Err(ContinuityError::SlotLost { slot: name(), end_lsn });
     };
@@ -140,7 +238,14 @@ mod tests {
     use super::*;
 
     fn here() -> Here {
-        Here { system_identifier: 7, timeline: 1, database: "portal".into(), database_oid: 5 }
+        Here {
+            system_identifier: 7,
+            timeline: 1,
+            history: History::default(),
+            log_end: Lsn(1_000),
+            database: "portal".into(),
+            database_oid: 5,
+        }
     }
 
     fn progress() -> Progress {
@@ -172,7 +277,7 @@ mod tests {
     #[test]
     fn only_what_joins_is_resumed() {
         let decide = |progress: Option<Progress>, slot: Option<Slot>| {
-            decide("s", progress.as_ref(), slot.as_ref(), &here())
+            decide("s", progress.as_ref(), slot.as_ref(), &here()).plan
         };
         let creating = || Progress { creating: true, end_lsn: Lsn::ZERO, ..progress() };
         assert_eq!(decide(None, None), Ok(Plan::Create { drop_first: false }));
@@ -206,7 +311,7 @@ mod tests {
 
     #[test]
     fn another_source_behind_the_same_name_is_refused() {
-        let decide = |progress: &Progress| decide("s", Some(progress), Some(&slot()), &here());
+        let decide = |progress: &Progress| decide("s", Some(progress), Some(&slot()), &here()).plan;
         let other = [
             Progress { system_identifier: 8, ..progress() },
             Progress { database_oid: 6, ..progress() },
@@ -214,5 +319,58 @@ mod tests {
             Progress { slot: "t".into(), ..progress() },
         ];
         assert!(other.iter().all(|progress| decide(progress).is_err()));
+    }
+
+    /// Timeline 3 came from 2 at 200, and that from 1 at 100.
+    fn after_failovers() -> Here {
+        let history = History::parse("1\t0/64\n2\t0/C8\n").unwrap();
+        Here { timeline: 3, history, ..here() }
+    }
+
+    #[test]
+    fn progress_is_carried_over_to_the_timeline_that_came_of_its_own() {
+        let decide = |timeline, end_lsn, slot: &Slot| {
+            let progress = Progress { timeline, end_lsn: Lsn(end_lsn), ..progress() };
+            decide("s", Some(&progress), Some(slot), &after_failovers())
+        };
+        for (timeline, end_lsn, from, is_divergence) in [
+            (1, 99, 99, false),
+            (1, 100, 100, false),
+            (1, 101, 100, true),
+            (2, 101, 101, false),
+            (2, 200, 200, false),
+            (2, 201, 200, true),
+        ] {
+            let Decision { crossing, plan } = decide(timeline, end_lsn, &slot());
+            assert_eq!(plan, Ok(Plan::Resume { from: Lsn(from) }), "{timeline} {end_lsn}");
+            let crossing = crossing.unwrap();
+            assert_eq!((crossing.then, crossing.now), (timeline, 3));
+            assert_eq!(crossing.is_divergence(), is_divergence, "{timeline} {end_lsn}");
+        }
+        assert_eq!(decide(3, 500, &slot()).crossing, None);
+        // What the slot no longer has is counted from where the old timeline was left.
+        let ahead = Slot { confirmed_flush_lsn: Some(Lsn(110)), ..slot() };
+        let plan = decide(1, 300, &ahead).plan;
+        let end_lsn = Lsn(100);
+        assert!(
+            matches!(plan, Err(ContinuityError::SlotAhead { end_lsn: from, bytes: 10, .. }) if from == end_lsn)
+        );
+    }
+
+    #[test]
+    fn other_branches_and_older_copies_are_refused() {
+        let decide = |timeline, end_lsn, here: &Here| {
+            let progress = Progress { timeline, end_lsn: Lsn(end_lsn), ..progress() };
+            decide("s", Some(&progress), Some(&slot()), here)
+        };
+        let refused = |decision: Decision| (decision.crossing, decision.plan.unwrap_err());
+        let old_primary = refused(decide(3, 100, &here()));
+        assert_eq!(old_primary, (None, ContinuityError::OtherTimeline { then: 3, now: 1 }));
+        let branch = refused(decide(4, 100, &after_failovers()));
+        assert_eq!(branch, (None, ContinuityError::OtherTimeline { then: 4, now: 3 }));
+        let (end_lsn, log_end) = (Lsn(1_001), Lsn(1_000));
+        let copy = refused(decide(1, 1_001, &here()));
+        assert_eq!(copy, (None, ContinuityError::LogBehind { end_lsn, log_end }));
+        assert_eq!(decide(1, 1_000, &here()).plan, Ok(Plan::Resume { from: Lsn(1_000) }));
     }
 }

@@ -212,6 +212,27 @@ pub fn gap_id(origin: Origin, time: Timestamp, (from, to): (Lsn, Lsn), reason: &
     time_ordered(time, &hash.finalize())
 }
 
+/// The id of an event that is inferred from a row's difference before and after a gap: from the gap's beginning, the table and the row's key.
+#[must_use]
+pub fn inferred_id(
+    origin: Origin,
+    (from, time): (Lsn, Timestamp),
+    relation: u32,
+    key: &str,
+    rule: &str,
+) -> Uuid {
+    let mut hash = Sha256::new();
+    hash.update(b"portal-audit inferred\0");
+    hash.update(origin.system_identifier.to_be_bytes());
+    hash.update(origin.database_oid.to_be_bytes());
+    hash.update(from.0.to_be_bytes());
+    hash.update(relation.to_be_bytes());
+    hash.update((key.len() as u64).to_be_bytes());
+    hash.update(key);
+    hash.update(rule.as_bytes());
+    time_ordered(time, &hash.finalize())
+}
+
 fn time_ordered(time: Timestamp, hash: &[u8]) -> Uuid {
     // Bits 16 to 63 of the shifted number are the 48 bits of the time.
     let millis = time.unix_micros().div_euclid(1_000).max(0).unsigned_abs();
@@ -237,7 +258,7 @@ pub struct Flags {
     pub unchanged: bool,
     /// An id without a name that we know stands for itself.
     pub unresolved: bool,
-    /// No row says it; it follows from what did not come.
+    /// No change says it; it follows from what did not come, or from rows before and after a gap.
     pub inferred: bool,
 }
 

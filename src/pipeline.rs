@@ -110,7 +110,8 @@ impl Fault {
             Self::Write(error) => {
                 is_definite_code(error.sqlstate()) || matches!(error, WriteError::TooLarge)
             }
-            Self::Catalog(_) | Self::Continuity(_) | Self::Translate(_) => true,
+            Self::Continuity(refusal) => !refusal.finding.may_pass(),
+            Self::Catalog(_) | Self::Translate(_) => true,
             Self::Transaction(error) => !matches!(error, TransactionError::Spool { .. }),
             Self::SourceStops
             | Self::OverBudget
@@ -276,7 +277,7 @@ async fn session(
         written_seen.clone(),
     );
     tasks.spawn(resolver.run());
-    let (clock, horizon) = horizon::Clock::new(settings, source, written_seen.clone());
+    let (clock, horizon) = horizon::Clock::new(settings, source, &system, written_seen.clone());
     tasks.spawn(clock.run());
     let replies_wanted = Arc::clone(&replies);
     let reader = read::Reader::new(settings, translator, horizon, work, replies_wanted, end_lsn);

@@ -2,6 +2,8 @@
 //!
 //! The slot's own exported snapshot is read, so nothing falls between snapshot and stream, and nothing is in both. All of it is one audit transaction, which ends the state `creating`.
 
+mod reconcile;
+
 use crate::{
     catalog::{Catalog, SourceTable},
     connect::{self, Session},
@@ -10,7 +12,7 @@ use crate::{
     timestamp::Timestamp,
     translate::{
         Batch, Limits, Table, Translator,
-        emit::OldRow,
+        emit::{Mark, OldRow},
         gap::{Gap, GapEnd},
         mapping::{Mapping, MappingErrors},
         names::NameKey,
@@ -20,6 +22,7 @@ use crate::{
     write::{End, WriteError, Writer},
 };
 use futures_util::TryStreamExt as _;
+use reconcile::Chunk;
 use std::{error::Error, pin::pin};
 use tokio_postgres::types::{FromSql, ToSql, Type};
 
@@ -65,7 +68,7 @@ pub struct Snapshot<'a> {
     pub time: Timestamp,
     /// Whether rows that exist become events.
     pub backfill: bool,
-    /// The gap that ends here, and where. Then only rows that are younger than its beginning become events: the stream gave the others.
+    /// The gap that ends here, and where. Then only rows that are younger than its beginning become events: the stream gave the others. What is known from before is compared with what is read.
     pub gap: Option<(Gap, GapEnd)>,
     pub limits: Limits,
 }
@@ -74,6 +77,8 @@ pub struct Snapshot<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Purpose {
     Names,
+    /// What happened in the gap.
+    Compare,
     Events,
 }
 
@@ -87,47 +92,32 @@ impl Snapshot<'_> {
         translator: &mut Translator,
         writer: &mut Writer,
     ) -> Result<u64, SnapshotError> {
-        let mut pass = Pass { batch: Batch::default(), spans: RowSpans::default(), events: 0 };
-        let names = self.mapping.names.iter().map(|(_, names)| &names.table);
-        let names = names.chain(self.mapping.remember.iter().map(|(table, _)| table));
-        let names = names.map(|table| table.get_ref().as_str());
-        let rules = self.mapping.rules.iter().filter(|rule| rule.backfill.is_some());
-        let events = rules.map(|rule| rule.table.get_ref().as_str()).filter(|_| self.backfill);
-        let kratos: Vec<String> = self
-            .mapping
-            .kratos
-            .iter()
-            .flat_map(|kratos| kratos.tables().map(|(name, _)| name))
-            .collect();
-        let names = names.chain(kratos.iter().map(String::as_str));
-        let names = names.map(|table| (Purpose::Names, table));
-        let mut wanted: Vec<_> =
-            names.chain(events.map(|table| (Purpose::Events, table))).collect();
-        // A table with several rules is read once, and names before events, which need them.
-        let mut seen = std::collections::HashSet::new();
-        wanted.retain(|wanted| seen.insert(*wanted));
-        wanted.sort_by_key(|(purpose, _)| *purpose == Purpose::Events);
-        self.forget(writer).await.map_err(SnapshotError::Write)?;
+        let (batch, spans) = (Batch::default(), RowSpans::default());
+        let mut pass = Pass { batch, spans, events: 0, upto: self.consistent_point };
+        let within = self.within();
+        let whole = self.forget(within.is_some(), writer).await.map_err(SnapshotError::Write)?;
+        let wanted = self.wanted(within.is_some());
         if !wanted.is_empty() {
             self.begin().await?;
-            for (purpose, table) in wanted {
-                if let Some(table) = self.catalog.table(table) {
-                    let of_kratos =
-                        self.mapping.kratos.as_ref().filter(|_| purpose == Purpose::Names);
-                    let of_kratos =
-                        of_kratos.filter(|kratos| kratos.table(&table.relation).is_some());
-                    let filter = of_kratos.map(|kratos| kratos.snapshot_filter(&table.relation));
-                    if let Some(filter) = filter.unwrap_or(Some("true")) {
-                        self.read(purpose, table, filter, &mut pass, translator, writer).await?;
-                    }
+            for (purpose, table) in &wanted {
+                let Some(table) = self.catalog.table(table) else { continue };
+                let of_kratos = self.mapping.kratos.as_ref().filter(|_| *purpose == Purpose::Names);
+                let of_kratos = of_kratos.filter(|kratos| kratos.table(&table.relation).is_some());
+                let filter = of_kratos.map(|kratos| kratos.snapshot_filter(&table.relation));
+                if let Some(filter) = filter.unwrap_or(Some("true")) {
+                    let is_whole = whole.contains(&kind(&table.relation.qualified_name()));
+                    let purpose = (*purpose, is_whole);
+                    self.read(purpose, table, filter, &mut pass, translator, writer).await?;
                 }
             }
             self.execute("end the snapshot", "COMMIT").await?;
         }
+        self.remembers_all(writer).await.map_err(SnapshotError::Write)?;
         let end =
             End { end_lsn: self.consistent_point, last_commit: None, complete_to: Some(self.time) };
         if let Some((gap, end)) = &self.gap {
-            let told = writer.end_gap(gap, end, &mut pass.batch.events).await;
+            let compared = within.map(|_| self.compared(&whole));
+            let told = writer.end_gap(gap, end, compared.as_ref(), &mut pass.batch.events).await;
             told.map_err(SnapshotError::Write)?;
         }
         let events = pass.events + pass.batch.events.len() as u64;
@@ -135,15 +125,25 @@ impl Snapshot<'_> {
         Ok(events)
     }
 
-    /// What an earlier life of the source left is not how it is now; in another database it is not even about the same things.
-    async fn forget(&self, writer: &mut Writer) -> Result<(), WriteError> {
-        let is_elsewhere = |(gap, end): &(Gap, GapEnd)| gap.is_elsewhere(end.now);
-        if self.gap.as_ref().is_some_and(is_elsewhere) {
-            return writer.forget_all().await;
+    /// What is read, and what for. A table with several rules is read once, and names before events, which need them.
+    fn wanted(&self, compares: bool) -> Vec<(Purpose, String)> {
+        let names = self.mapping.names.iter().map(|(_, names)| names.table.get_ref().clone());
+        let remembered = self.mapping.remember.iter().map(|(table, _)| table.get_ref().clone());
+        let kratos = self.mapping.kratos.iter();
+        let kratos = kratos.flat_map(|kratos| kratos.tables().map(|(name, _)| name));
+        let names = names.chain(remembered.clone()).chain(kratos);
+        let rules = self.mapping.rules.iter().filter(|rule| rule.backfill.is_some());
+        let events = rules.map(|rule| rule.table.get_ref().clone());
+        let mut wanted: Vec<_> = names.map(|table| (Purpose::Names, table)).collect();
+        if compares {
+            wanted.extend(remembered.map(|table| (Purpose::Compare, table)));
         }
-        let stale = self.mapping.states();
-        let stale: Vec<&str> = stale.iter().map(String::as_str).collect();
-        if stale.is_empty() { Ok(()) } else { writer.forget(&stale).await }
+        if self.backfill || compares {
+            wanted.extend(events.map(|table| (Purpose::Events, table)));
+        }
+        let mut seen = std::collections::HashSet::new();
+        wanted.retain(|wanted| seen.insert(wanted.clone()));
+        wanted
     }
 
     async fn execute(&self, action: &str, sql: &str) -> Result<(), SnapshotError> {
@@ -192,7 +192,7 @@ impl Snapshot<'_> {
 
     async fn read(
         &self,
-        purpose: Purpose,
+        (purpose, is_whole): (Purpose, bool),
         source_table: &SourceTable,
         filter: &str,
         pass: &mut Pass,
@@ -212,23 +212,33 @@ impl Snapshot<'_> {
         let parameters: [&(dyn ToSql + Sync); 0] = [];
         let rows = self.session.client.query_raw(&query, parameters).await.map_err(failed)?;
         let mut rows = pin!(rows);
-        let mut payload = Vec::new();
+        let (mut payload, mut chunk) = (Vec::new(), Chunk::new(is_whole));
         while let Some(row) = rows.try_next().await.map_err(failed)? {
             write_insert(&mut payload, relation.oid, &row);
-            let message = decode(&payload, false);
-            let (_, message) =
-                message.map_err(|source| SnapshotError::Row { table: name.clone(), source })?;
-            let Message::Insert { new: tuple, .. } = message else { continue };
-            if purpose == Purpose::Names {
-                pass.feed(&table, tuple, translator, writer).await?;
-            } else {
-                let key = &source_table.primary_key;
-                let (consistent_point, snapshot_time) = (self.consistent_point, self.time);
-                let after = self.gap.as_ref().map(|(gap, _)| gap.from_time);
-                let old_row = OldRow { tuple, key, consistent_point, snapshot_time, after };
-                pass.backfill(&table, old_row, translator, writer).await?;
+            let tuple = inserted(&table, &payload)?;
+            match purpose {
+                Purpose::Names => pass.feed(&table, tuple, translator, writer).await?,
+                Purpose::Compare => {
+                    chunk.add(&table, tuple, &payload, &mut pass.spans);
+                    if chunk.is_full() {
+                        self.compare(&table, &mut chunk, pass, translator, writer).await?;
+                    }
+                }
+                Purpose::Events => {
+                    let key = &source_table.primary_key;
+                    let (consistent_point, snapshot_time) = (self.consistent_point, self.time);
+                    let after = self.gap.as_ref().map(|(gap, _)| gap.from_time);
+                    let mark = if self.backfill { Mark::Backfill } else { Mark::Inferred };
+                    let old_row =
+                        OldRow { tuple, key, consistent_point, snapshot_time, after, mark };
+                    pass.backfill(&table, old_row, translator, writer).await?;
+                }
             }
             pass.write_full(self.limits, writer).await?;
+        }
+        if purpose == Purpose::Compare {
+            self.compare(&table, &mut chunk, pass, translator, writer).await?;
+            self.compare_gone(&table, pass, translator, writer).await?;
         }
         Ok(())
     }
@@ -240,6 +250,8 @@ struct Pass {
     spans: RowSpans,
     /// Events already given to the writer.
     events: u64,
+    /// As of when rows are read.
+    upto: Lsn,
 }
 
 impl Pass {
@@ -304,8 +316,24 @@ impl Pass {
 
     async fn write(&mut self, writer: &mut Writer) -> Result<(), SnapshotError> {
         self.events += self.batch.events.len() as u64;
+        self.batch.upto = self.upto;
         let batch = std::mem::take(&mut self.batch);
         writer.write(&batch, None).await.map_err(SnapshotError::Write)
+    }
+}
+
+/// A kind of remembered rows, as [`Mapping::entities`] calls it.
+fn kind(table: &str) -> String {
+    format!("row.{table}")
+}
+
+/// The tuple of an INSERT's message.
+fn inserted<'a>(table: &Table, payload: &'a [u8]) -> Result<TupleData<'a>, SnapshotError> {
+    let row = |source| SnapshotError::Row { table: table.relation.qualified_name(), source };
+    match decode(payload, false).map_err(row)? {
+        (_, Message::Insert { new, .. }) => Ok(new),
+        // It was written as one.
+        _ => Err(row(DecodeError::UnknownTag { tag: 0 })),
     }
 }
 

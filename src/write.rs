@@ -102,6 +102,8 @@ pub struct Writer {
     has_savepoint: bool,
     /// Nothing was written since the start, so rows may exist.
     is_first: bool,
+    /// Up to here rows may exist: the source went back, and gives some of it again.
+    known_to: Lsn,
     pending: Totals,
 }
 
@@ -135,7 +137,7 @@ async fn answered<T>(
 /// # Errors
 /// The role may not create it; then `portal-audit sql audit` is for ops to run.
 pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteError> {
-    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL";
+    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regprocedure('portal_audit.phantoms(text,bigint,pg_lsn,pg_lsn)') IS NOT NULL";
     let row =
         answered(timeout, "look for its schema", session.client.query_one(PROBE, &[])).await?;
     if row.get::<_, bool>(0) {
@@ -258,6 +260,7 @@ impl Writer {
             is_open: false,
             has_savepoint: false,
             is_first: true,
+            known_to: Lsn::ZERO,
             pending: Totals::default(),
         })
     }
@@ -277,6 +280,7 @@ impl Writer {
         self.pending.changes += batch.changes;
         self.pending.events += batch.events.len() as u64;
         let plain = batch.names.is_empty()
+            && batch.emptied.is_empty()
             && batch.unmapped.is_empty()
             && batch.attempts.is_empty()
             && !self.is_open;
@@ -320,9 +324,11 @@ impl Writer {
 
     /// A piece of an audit transaction, and its end if this is the last one.
     async fn write_pieces(&mut self, batch: &Batch, end: Option<End>) -> Result<(), WriteError> {
-        self.deliver(&batch.events, self.is_first).await?;
+        let may_exist = self.is_first || self.end_lsn < self.known_to;
+        self.deliver(&batch.events, may_exist).await?;
         let client = &self.session.client;
-        self.write_names(batch).await?;
+        self.empty_names(batch).await?;
+        self.write_names(batch, end).await?;
         self.write_unmapped(batch).await?;
         self.write_attempts(batch).await?;
         if let Some(end) = end {
@@ -336,8 +342,16 @@ impl Writer {
         Ok(())
     }
 
-    async fn write_names(&self, batch: &Batch) -> Result<(), WriteError> {
-        const QUERY: &str = "WITH given AS (SELECT * FROM unnest($2::text[], $3::text[], $4::text[]) AS u (e, k, n)), forgotten AS (DELETE FROM portal_audit.names USING given WHERE source = $1 AND entity = e AND key = k AND n IS NULL) INSERT INTO portal_audit.names (source, entity, key, name) SELECT $1, e, k, n FROM given WHERE n IS NOT NULL ON CONFLICT (source, entity, key) DO UPDATE SET name = excluded.name";
+    /// What a TRUNCATE left nothing of.
+    async fn empty_names(&self, batch: &Batch) -> Result<(), WriteError> {
+        let emptied = batch.emptied.iter().filter_map(|place| self.entities.get(*place));
+        let emptied: Vec<&str> = emptied.map(String::as_str).collect();
+        if emptied.is_empty() { Ok(()) } else { self.forget_in_open(&emptied).await }
+    }
+
+    /// Each with a position that no change behind it needs: what is told of a failover depends on it.
+    async fn write_names(&self, batch: &Batch, end: Option<End>) -> Result<(), WriteError> {
+        const QUERY: &str = "WITH given AS (SELECT * FROM unnest($2::text[], $3::text[], $4::text[]) AS u (e, k, n)), forgotten AS (DELETE FROM portal_audit.names USING given WHERE source = $1 AND entity = e AND key = k AND n IS NULL) INSERT INTO portal_audit.names (source, entity, key, name, upto) SELECT $1, e, k, n, $5 FROM given WHERE n IS NOT NULL ON CONFLICT (source, entity, key) DO UPDATE SET name = excluded.name, upto = excluded.upto";
         if batch.names.is_empty() {
             return Ok(());
         }
@@ -351,7 +365,9 @@ impl Writer {
         let entities: Vec<&str> = last.keys().map(|(place, _)| entity(*place)).collect();
         let keys: Vec<&str> = last.keys().map(|(_, key)| *key).collect();
         let names: Vec<Option<&str>> = last.values().copied().collect();
-        let parameters: [&(dyn ToSql + Sync); 4] = [&self.source, &entities, &keys, &names];
+        let upto = end.map_or(self.end_lsn, |end| end.end_lsn).max(batch.upto);
+        let upto = PgLsn::from(upto.0);
+        let parameters: [&(dyn ToSql + Sync); 5] = [&self.source, &entities, &keys, &names, &upto];
         let query = self.session.client.execute(QUERY, &parameters);
         answered(self.timeout, "write names", query).await.map(drop)
     }
@@ -405,9 +421,13 @@ impl Writer {
     /// # Errors
     /// The audit database does not answer or refuses.
     pub async fn forget(&mut self, entities: &[&str]) -> Result<(), WriteError> {
+        self.open().await?;
+        self.forget_in_open(entities).await
+    }
+
+    async fn forget_in_open(&self, entities: &[&str]) -> Result<(), WriteError> {
         const QUERY: &str =
             "DELETE FROM portal_audit.names WHERE source = $1 AND entity = ANY ($2)";
-        self.open().await?;
         let parameters: [&(dyn ToSql + Sync); 2] = [&self.source, &entities];
         let query = self.session.client.execute(QUERY, &parameters);
         answered(self.timeout, "forget names", query).await.map(drop)
@@ -432,8 +452,11 @@ impl Writer {
 
 mod attempts;
 mod deliver;
+mod diverged;
 mod gap;
 mod parameters;
+mod reconcile;
 pub use attempts::Ends;
+pub use diverged::store_timeline;
 pub use gap::{begin_anew, open_gap};
 use parameters::{Arrays, Moved};

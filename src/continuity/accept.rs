@@ -10,6 +10,8 @@ pub enum Way {
     Anew { drop_first: bool },
     /// From where the slot stands.
     Skip { to: Lsn },
+    /// Back to where the slot stands: what was written behind that may not be in the source's log.
+    Back { to: Lsn },
 }
 
 /// A loss that was accepted.
@@ -40,6 +42,13 @@ pub enum Acceptance {
     This(ContinuityError),
 }
 
+impl From<ContinuityError> for Refusal {
+    /// A finding that nobody may pass over.
+    fn from(finding: ContinuityError) -> Self {
+        Self { finding, hint: String::new() }
+    }
+}
+
 impl Acceptance {
     /// Passes over a finding, if it is a loss and accepted.
     ///
@@ -54,7 +63,7 @@ impl Acceptance {
         let way_on = format!("To go on and record the gap: portal-audit run --accept-gap {source}");
         let loss = match loss(&finding, slot) {
             Ok(Some(loss)) => loss,
-            Ok(None) => return Err(Refusal { finding, hint: String::new() }),
+            Ok(None) => return Err(finding.into()),
             Err(hint) => return Err(Refusal { finding, hint: format!(" {hint} {way_on}") }),
         };
         match self {
@@ -85,13 +94,24 @@ fn loss(finding: &ContinuityError, slot: Option<&Slot>) -> Result<Option<Loss>, 
         ContinuityError::OtherSystem { .. } => Reason::OtherSystem,
         ContinuityError::OtherDatabase { .. } => Reason::OtherDatabase,
         ContinuityError::OtherTimeline { .. } => Reason::OtherTimeline,
-        ContinuityError::SlotWithoutProgress { .. }
+        ContinuityError::LogBehind { log_end, .. } => {
+            let slot = slot.filter(|slot| invalid(slot).is_none());
+            if let Some(to) = slot.and_then(|slot| slot.confirmed_flush_lsn) {
+                let way = Way::Back { to: to.min(*log_end) };
+                return Ok(Some(Loss { reason: Reason::LogBehind, way }));
+            }
+            Reason::LogBehind
+        }
+        ContinuityError::History(_)
+        | ContinuityError::Standby
+        | ContinuityError::TwoServers
+        | ContinuityError::SlotWithoutProgress { .. }
         | ContinuityError::SlotUnfit { .. }
         | ContinuityError::OtherSlot { .. } => return Ok(None),
     };
     // In another cluster or database a slot of that name is not the one that we made; on another timeline it may hold changes that are not lost.
     let may_drop = match reason {
-        Reason::SlotInvalid => true,
+        Reason::SlotInvalid | Reason::LogBehind => true,
         Reason::OtherTimeline => slot.is_some_and(|slot| invalid(slot).is_some()),
         _ => false,
     };
@@ -128,6 +148,8 @@ mod tests {
             ContinuityError::SlotWithoutProgress { slot: "s".into() },
             ContinuityError::SlotUnfit { slot: "s".into(), is: "is temporary".into() },
             ContinuityError::OtherSlot { then: "s".into(), now: "t".into() },
+            ContinuityError::Standby,
+            ContinuityError::TwoServers,
         ];
         for finding in findings {
             let mut accepted = Acceptance::First;
@@ -163,6 +185,9 @@ mod tests {
             end_lsn: Lsn(1),
         };
         assert_eq!(way(pass(invalid, &unreadable)), drop_first);
+        let behind = || ContinuityError::LogBehind { end_lsn: Lsn(9), log_end: Lsn(8) };
+        assert_eq!(way(pass(behind(), &slot)), Some(Way::Back { to: Lsn(1) }));
+        assert_eq!(way(pass(behind(), &unreadable)), drop_first);
         for slot in [&slot, &unreadable] {
             assert_eq!(way(pass(ContinuityError::OtherSystem { then: 1, now: 2 }, slot)), None);
             assert_eq!(way(pass(ContinuityError::OtherDatabase { then: 1, now: 2 }, slot)), None);

@@ -12,6 +12,7 @@ use crate::{
     conninfo::ConnInfo,
     lsn::Lsn,
     timestamp::Timestamp,
+    wire::System,
 };
 use std::time::Duration;
 use tokio::{
@@ -40,6 +41,9 @@ type Answer = Option<(Timestamp, Lsn)>;
 pub(super) struct Clock {
     source: String,
     conninfo: ConnInfo,
+    /// The server whose stream is read.
+    system_identifier: u64,
+    timeline: u32,
     interval: Duration,
     answers: watch::Sender<Answer>,
     written: watch::Receiver<Lsn>,
@@ -50,13 +54,17 @@ impl Clock {
     pub(super) fn new(
         settings: &Settings,
         source: &Source,
+        system: &System,
         written: watch::Receiver<Lsn>,
     ) -> (Self, Horizon) {
         let (answers, seen) = watch::channel(None);
         let interval = Duration::from_millis(settings.limits.complete_interval_ms);
         let (conninfo, source) = (source.conninfo.clone(), source.name.clone());
         let horizon = Horizon { answers: seen, next: None, passed: None };
-        (Self { source, conninfo, interval, answers, written }, horizon)
+        let (system_identifier, timeline) = (system.system_identifier, system.timeline);
+        let clock =
+            Self { source, conninfo, system_identifier, timeline, interval, answers, written };
+        (clock, horizon)
     }
 
     pub(super) async fn run(mut self) -> Result<(), Fault> {
@@ -127,6 +135,14 @@ impl Clock {
                     is_stopping: error.sqlstate() == Some(CANNOT_CONNECT_NOW),
                     error: chain(&error),
                 })?;
+                // An old primary may still answer behind the same name: its log ends elsewhere.
+                let is_server =
+                    catalog::is_server(&opened, self.system_identifier, self.timeline).await;
+                let unanswered = |error| Unanswered { is_stopping: false, error };
+                if !is_server.map_err(|error| unanswered(chain(&error)))? {
+                    let error = "another server answers than the one whose stream is read";
+                    return Err(unanswered(error.to_owned()));
+                }
                 session.insert((opened, Instant::now()))
             }
         };

@@ -216,7 +216,7 @@ impl Reader {
 
     /// Asks for names. Those that this very batch gives must be written first; the batch may end inside a transaction then.
     async fn look_up(&mut self, keys: Vec<NameKey>) -> Result<(), Fault> {
-        if !self.batch.names.is_empty() {
+        if !self.batch.names.is_empty() || !self.batch.emptied.is_empty() {
             let permit = Arc::clone(&self.idle).acquire_owned().await;
             self.send(permit.map_err(|_closed| Fault::Task)?, None).await?;
         }

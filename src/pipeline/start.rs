@@ -9,7 +9,9 @@ use crate::{
     catalog::{self, Catalog},
     config::{Limits, Settings, Source},
     connect::{self, Session},
-    continuity::{self, Acceptance, ContinuityError, Here, Loss, Plan, Way},
+    continuity::{
+        self, Acceptance, ContinuityError, Crossing, Decision, Here, History, Loss, Plan, Way,
+    },
     event::Origin,
     lsn::Lsn,
     snapshot::{Snapshot, SnapshotError},
@@ -17,6 +19,7 @@ use crate::{
     translate::{
         self, Translator,
         attempt::Teller,
+        diverged::Divergence,
         gap::{GapEnd, Place, Reason},
         kratos,
     },
@@ -53,6 +56,9 @@ pub(super) async fn start(
     let silence = settings.limits.source_timeout();
     let catalog = Catalog::load(&session, &source.publication, &source.mapping);
     let catalog = answered(silence, catalog).await?.map_err(Fault::Catalog)?;
+    if catalog.is_in_recovery {
+        return Err(Fault::Continuity(ContinuityError::Standby.into()));
+    }
     catalog.check(&source.mapping).map_err(Fault::Catalog)?;
     let slot = catalog::load_slot(&session, catalog.version_num, &source.slot);
     let slot = answered(silence, slot).await?.map_err(Fault::Catalog)?;
@@ -64,16 +70,12 @@ pub(super) async fn start(
     let encoding = if catalog.server_encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" };
     let mut replication =
         Connection::connect(&source.conninfo, encoding).await.map_err(Fault::Wire)?;
-    let system = answered(silence, replication.identify_system()).await?.map_err(Fault::Wire)?;
-    let here = Here {
-        system_identifier: system.system_identifier,
-        timeline: system.timeline,
-        database: catalog.database.clone(),
-        database_oid: catalog.database_oid,
-    };
+    let identified = identify(&session, &catalog, progress.as_ref(), &mut replication);
+    let (system, here) = answered(silence, identified).await??;
     let origin =
         Origin { system_identifier: system.system_identifier, database_oid: catalog.database_oid };
-    let plan = continuity::decide(&source.slot, progress.as_ref(), slot.as_ref(), &here);
+    let Decision { crossing, plan } =
+        continuity::decide(&source.slot, progress.as_ref(), slot.as_ref(), &here);
     tell_owner(standing, &plan, &system);
     let is_released = standing.borrow().is_released
         || budget::is_released(&session, &source.slot).await.map_err(Fault::Budget)?;
@@ -92,9 +94,10 @@ pub(super) async fn start(
 
     let mapping = std::sync::Arc::clone(&source.mapping);
     let limits = translate_limits(&settings.limits);
-    let teller = Teller::new(origin, &source.name, &mapping);
+    let teller = Teller::new(origin, &source.name, &mapping).on_timeline(system.timeline);
     let mut translator = Translator::new(origin, &source.name, mapping, limits);
     translator.set_identifier_key(source.identifier_key.clone());
+    translator.set_timeline(system.timeline);
     let place = Place { origin, timeline: system.timeline };
     let first = First { settings, source, session, catalog: &catalog, place };
     let (writer, from) = match plan {
@@ -107,10 +110,12 @@ pub(super) async fn start(
                 let forgotten = budget::forget(&first.session, &source.slot).await;
                 forgotten.map_err(Fault::Budget)?;
             }
+            let (audit, _) = first.cross(audit, progress, crossing).await?;
             (first.resume(audit, from, &mut translator).await?, from)
         }
         Err(passed) => {
             let loss = passed.map_err(Fault::Continuity)?;
+            let (audit, progress) = first.cross(audit, progress, crossing).await?;
             first.go_on(audit, &mut replication, loss, progress.as_ref(), &mut translator).await?
         }
     };
@@ -157,6 +162,38 @@ fn tell_owner(
 async fn answered<T>(silence: Duration, answer: impl Future<Output = T>) -> Result<T, Fault> {
     let answer = tokio::time::timeout(silence, answer).await;
     answer.map_err(|_elapsed| Fault::Silent { seconds: silence.as_secs() })
+}
+
+/// Which server the stream would come from, and whether the session leads there too.
+async fn identify(
+    session: &Session,
+    catalog: &Catalog,
+    progress: Option<&Progress>,
+    replication: &mut Connection,
+) -> Result<(System, Here), Fault> {
+    let system = replication.identify_system().await.map_err(Fault::Wire)?;
+    let is_server = catalog::is_server(session, system.system_identifier, system.timeline).await;
+    if !is_server.map_err(Fault::Catalog)? {
+        return Err(Fault::Continuity(ContinuityError::TwoServers.into()));
+    }
+    let is_asked = system.timeline > 1
+        && progress.is_some_and(|progress| progress.timeline != system.timeline);
+    let history = if is_asked {
+        let text = replication.timeline_history(system.timeline).await.map_err(Fault::Wire)?;
+        let history = History::parse(&text).map_err(ContinuityError::from);
+        history.map_err(|finding| Fault::Continuity(finding.into()))?
+    } else {
+        History::default()
+    };
+    let here = Here {
+        system_identifier: system.system_identifier,
+        timeline: system.timeline,
+        history,
+        log_end: system.xlog_position,
+        database: catalog.database.clone(),
+        database_oid: catalog.database_oid,
+    };
+    Ok((system, here))
 }
 
 fn translate_limits(limits: &Limits) -> translate::Limits {
@@ -207,6 +244,51 @@ impl First<'_> {
         }
     }
 
+    /// Carries progress over to the timeline of now; where the source went back, that is told. Gives progress as it is then.
+    async fn cross(
+        &self,
+        audit: Session,
+        progress: Option<Progress>,
+        crossing: Option<Crossing>,
+    ) -> Result<(Session, Option<Progress>), Fault> {
+        let (Some(progress), Some(crossing)) = (&progress, crossing) else {
+            return Ok((audit, progress));
+        };
+        let Crossing { then, now, left_at, end_lsn } = crossing;
+        let (name, resumes_at) = (&self.source.name, crossing.resumes_at());
+        let audit = if crossing.is_divergence() {
+            tracing::warn!(source = name, then, now, %end_lsn, %left_at, "a failover to a server that was behind: going back to where the timelines part");
+            let place = Place { timeline: then, ..self.place };
+            let writer = self.diverge(audit, place, (end_lsn, left_at), Reason::Diverged).await?;
+            writer.into_session()
+        } else {
+            tracing::info!(source = name, then, now, %end_lsn, %left_at, "a failover: the log goes on, on another timeline");
+            let stored = write::store_timeline(&audit, name, progress, now, self.timeout());
+            stored.await.map_err(Fault::Write)?;
+            audit
+        };
+        Ok((audit, Some(Progress { timeline: now, end_lsn: resumes_at, ..progress.clone() })))
+    }
+
+    /// Goes back with the source, from where progress stands to where its log parts from what was read.
+    async fn diverge(
+        &self,
+        audit: Session,
+        then: Place,
+        (end_lsn, left_at): (Lsn, Lsn),
+        reason: Reason,
+    ) -> Result<Writer, Fault> {
+        let Self { source, session, place, .. } = self;
+        let time = source_time(session).await?;
+        let slot = source.slot.clone();
+        let divergence = Divergence { reason, slot, then, now: *place, left_at, end_lsn, time };
+        let writer =
+            Writer::new(audit, &source.name, &source.mapping, end_lsn, self.timeout()).await;
+        let mut writer = writer.map_err(Fault::Write)?;
+        writer.diverge(&divergence).await.map_err(Fault::Write)?;
+        Ok(writer)
+    }
+
     /// Goes on where progress stands.
     async fn resume(
         &self,
@@ -217,11 +299,21 @@ impl First<'_> {
         let Self { source, .. } = self;
         let writer = Writer::new(audit, &source.name, &source.mapping, from, self.timeout()).await;
         let writer = writer.map_err(Fault::Write)?;
-        if source.mapping.kratos.is_some() {
+        self.restore_pending(&writer, translator).await?;
+        Ok(writer)
+    }
+
+    /// What waits for a row that may yet come.
+    async fn restore_pending(
+        &self,
+        writer: &Writer,
+        translator: &mut Translator,
+    ) -> Result<(), Fault> {
+        if self.source.mapping.kratos.is_some() {
             let pending = writer.kept(kratos::PENDING).await.map_err(Fault::Write)?;
             translator.restore_pending(&pending);
         }
-        Ok(writer)
+        Ok(())
     }
 
     /// Goes on after a loss that was accepted.
@@ -246,6 +338,11 @@ impl First<'_> {
                 self.create(audit, replication, drop_first, translator).await
             }
             Way::Skip { to } => Ok((self.skip(audit, reason, (from, to)).await?, to)),
+            Way::Back { to } => {
+                let writer = self.diverge(audit, self.place, (from, to), reason).await?;
+                self.restore_pending(&writer, translator).await?;
+                Ok((writer, to))
+            }
         }
     }
 

@@ -193,17 +193,24 @@ pub struct Failed {
 pub struct Teller {
     origin: Origin,
     source: String,
+    timeline: u32,
     entities: BTreeMap<String, String>,
 }
 
 impl Teller {
-    /// For the source named `source` in `_audit`.
+    /// For the source named `source` in `_audit`, on its first timeline.
     #[must_use]
     pub fn new(origin: Origin, source: &str, mapping: &Mapping) -> Self {
         let entities = mapping.attempts.iter();
         let entities =
             entities.map(|(table, entity)| (table.get_ref().clone(), entity.get_ref().clone()));
-        Self { origin, source: source.to_owned(), entities: entities.collect() }
+        Self { origin, source: source.to_owned(), timeline: 1, entities: entities.collect() }
+    }
+
+    /// The same, on another timeline.
+    #[must_use]
+    pub fn on_timeline(self, timeline: u32) -> Self {
+        Self { timeline, ..self }
     }
 
     /// The event type of a failed statement.
@@ -237,7 +244,7 @@ impl Teller {
             if failed.left_out > 0 {
                 push_formatted(out, format_args!("\"left_out\":{},", failed.left_out));
             }
-            push_audit(out, &self.source, *lsn, Some(xid));
+            push_audit(out, &self.source, (*lsn, self.timeline), Some(xid));
             let caller_from = if caller.is_empty() { "none" } else { "context" };
             close_payload(out, ("", None), (caller_from, 0, 0), &mut flags, false);
         });

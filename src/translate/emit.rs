@@ -34,6 +34,17 @@ pub struct OldRow<'a> {
     pub snapshot_time: Timestamp,
     /// Only rows that were created after this become events.
     pub after: Option<Timestamp>,
+    pub mark: Mark,
+}
+
+/// What an event is that no change of the stream gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    None,
+    /// Its row is older than the audit.
+    Backfill,
+    /// It follows from rows before and after a gap.
+    Inferred,
 }
 
 impl Translator {
@@ -62,7 +73,7 @@ impl Translator {
             gathered: place.gathered,
             value_limit: self.limits.value_bytes,
         };
-        write_event(rule, scope, &head, *place.events, false, batch);
+        write_event(rule, scope, &head, *place.events, Mark::None, batch);
         *place.events += 1;
         id
     }
@@ -76,6 +87,11 @@ impl Translator {
         batch: &mut Batch,
     ) -> Result<(), TranslateError> {
         let table = self.tables.get(oid).ok_or(TranslateError::UnknownRelation { oid })?;
+        if let Some(remember) = &table.remember {
+            self.names.clear(remember.names);
+            batch.names.retain(|row| row.names != remember.names);
+            batch.emptied.push(remember.names);
+        }
         let row = Row::new(Operation::Delete, &table.relation, None, None, &mut self.spans);
         place.last.advance(place.wal_start, oid);
         let event_uuid = event_id(self.origin, place.commit(), *place.last, TABLE_TRUNCATED);
@@ -144,7 +160,7 @@ impl Translator {
         spans: &mut RowSpans,
         batch: &mut Batch,
     ) -> Vec<NameKey> {
-        let OldRow { tuple, key, consistent_point, snapshot_time, after } = old_row;
+        let OldRow { tuple, key, consistent_point, snapshot_time, after, mark } = old_row;
         let row = Row::new(Operation::Insert, &table.relation, None, Some(tuple), spans);
         let mut missing = Vec::new();
         let needs = |missing: &mut Vec<NameKey>| {
@@ -154,7 +170,7 @@ impl Translator {
             return missing;
         }
         let mut audit = String::new();
-        push_audit(&mut audit, &self.source, consistent_point, None);
+        push_audit(&mut audit, &self.source, (consistent_point, self.timeline), None);
         let gathered = super::Gathered::default();
         for rule in table.rules.iter().filter(|rule| rule.takes.matches(&row, snapshot_time)) {
             let Some(created) = rule.backfill else { continue };
@@ -173,7 +189,7 @@ impl Translator {
                 gathered: &gathered,
                 value_limit: self.limits.value_bytes,
             };
-            write_event(rule, scope, &head, 0, true, batch);
+            write_event(rule, scope, &head, 0, mark, batch);
         }
         self.names.trim();
         missing
@@ -198,23 +214,23 @@ fn old_row_id(
 }
 
 /// The columns of an event that come from its transaction.
-struct Head<'a> {
-    id: Uuid,
-    timestamp: Timestamp,
-    audit: &'a str,
-    cause: Option<Uuid>,
+pub(super) struct Head<'a> {
+    pub(super) id: Uuid,
+    pub(super) timestamp: Timestamp,
+    pub(super) audit: &'a str,
+    pub(super) cause: Option<Uuid>,
 }
 
-fn write_event(
+pub(super) fn write_event(
     rule: &Rule,
     mut scope: Scope<'_>,
     head: &Head<'_>,
     ordinal: u64,
-    backfill: bool,
+    mark: Mark,
     batch: &mut Batch,
 ) {
     let events = &mut batch.events;
-    let mut flags = Flags::default();
+    let mut flags = Flags { inferred: mark == Mark::Inferred, ..Flags::default() };
     let mut text =
         |events: &mut crate::event::Events, source: &Source, scope: &mut Scope<'_>, limit| {
             let (text, written) = events.write(|out| scope.push_text(source, out, limit));
@@ -259,6 +275,7 @@ fn write_event(
             }
         }
         let audit = (head.audit, head.cause);
+        let backfill = mark == Mark::Backfill;
         close_payload(out, audit, (caller_from, ordinal, rule.number), &mut flags, backfill);
     });
     let Row { relation, .. } = scope.row;
@@ -292,11 +309,19 @@ fn push_context_caller(
     (text, "context")
 }
 
-/// Begins `_audit`: what all events of a transaction share.
-pub(super) fn push_audit(out: &mut String, source: &str, lsn: Lsn, xid: Option<u32>) {
+/// Begins `_audit`: what all events of a transaction share. Positions of two timelines may be the same, so every one but the first is named.
+pub(super) fn push_audit(
+    out: &mut String,
+    source: &str,
+    (lsn, timeline): (Lsn, u32),
+    xid: Option<u32>,
+) {
     out.push_str("\"_audit\":{\"source\":");
     push_json_string(out, source.as_bytes(), usize::MAX);
     push_formatted(out, format_args!(",\"lsn\":\"{lsn}\""));
+    if timeline > 1 {
+        push_formatted(out, format_args!(",\"timeline\":{timeline}"));
+    }
     if let Some(xid) = xid {
         push_formatted(out, format_args!(",\"xid\":{xid}"));
     }

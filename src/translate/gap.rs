@@ -1,6 +1,7 @@
 //! The event of a gap: changes of a source that are gone, from where to where, and why.
 
 use super::{
+    diverged,
     emit::{close_payload, push_audit},
     mapping::{Mapping, MappingError, Retention},
 };
@@ -32,10 +33,16 @@ pub enum Reason {
     OtherDatabase,
     /// We gave the slot up, because it kept too much of the source's log.
     WalBudget,
+    /// The log of the source is older than what was read of it.
+    LogBehind,
+    /// A failover to a standby that was behind us.
+    Diverged,
 }
 
 impl Reason {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
+        Self::LogBehind,
+        Self::Diverged,
         Self::SlotLost,
         Self::SlotAhead,
         Self::SlotInvalid,
@@ -56,6 +63,8 @@ impl Reason {
             Self::OtherTimeline => "other_timeline",
             Self::OtherDatabase => "other_database",
             Self::WalBudget => "wal_budget",
+            Self::LogBehind => "log_behind",
+            Self::Diverged => "diverged",
         }
     }
 }
@@ -102,6 +111,16 @@ pub struct GapEnd {
     pub time: Timestamp,
 }
 
+/// The tables of the mapping, by what their rows before and after the gap can tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// What appeared, vanished or changed in what is remembered.
+    pub whole: Vec<String>,
+    /// Only what appeared and knows when.
+    pub parts: Vec<String>,
+    pub not: Vec<String>,
+}
+
 impl Gap {
     /// Whether what is followed now is another database than before, where the same key may be another thing.
     #[must_use]
@@ -110,7 +129,13 @@ impl Gap {
     }
 
     /// Adds its event.
-    pub fn tell(&self, source: &str, end: &GapEnd, events: &mut Events) {
+    pub fn tell(
+        &self,
+        source: &str,
+        end: &GapEnd,
+        compared: Option<&Compared>,
+        events: &mut Events,
+    ) {
         let GapEnd { now, lsn, time } = *end;
         let event_uuid =
             gap_id(now.origin, self.from_time, (self.from_lsn, lsn), self.reason.name());
@@ -118,7 +143,7 @@ impl Gap {
         let (caller, ()) = events.write(|_| {});
         let (subject, ()) = events.write(|out| out.push_str(source));
         let (subject_type, ()) = events.write(|out| out.push_str(SUBJECT_TYPE));
-        let (payload, ()) = events.write(|out| self.push_payload(source, end, out));
+        let (payload, ()) = events.write(|out| self.push_payload(source, end, compared, out));
         events.push(EventRow {
             relation: 0,
             event_uuid,
@@ -134,7 +159,13 @@ impl Gap {
         });
     }
 
-    fn push_payload(&self, source: &str, end: &GapEnd, out: &mut String) {
+    fn push_payload(
+        &self,
+        source: &str,
+        end: &GapEnd,
+        compared: Option<&Compared>,
+        out: &mut String,
+    ) {
         let (reason, from, from_time) = (self.reason.name(), self.from_lsn, self.from_time);
         let GapEnd { now, lsn, time } = end;
         push_formatted(
@@ -167,20 +198,33 @@ impl Gap {
         for (name, old, new) in numbers.iter().filter(|(_, old, new)| old != new) {
             push_formatted(out, format_args!(",\"old_{name}\":{old},\"new_{name}\":{new}"));
         }
+        if let Some(Compared { whole, parts, not }) = compared {
+            let lists = [("compared", whole), ("compared_in_part", parts), ("not_compared", not)];
+            for (name, tables) in lists.iter().filter(|(_, tables)| !tables.is_empty()) {
+                push_formatted(out, format_args!(",\"{name}\":["));
+                for (index, table) in tables.iter().enumerate() {
+                    out.push_str(if index > 0 { "," } else { "" });
+                    push_json_string(out, table.as_bytes(), usize::MAX);
+                }
+                out.push(']');
+            }
+        }
         out.push(',');
         let mut audit = String::new();
-        push_audit(&mut audit, source, *lsn, None);
+        push_audit(&mut audit, source, (*lsn, now.timeline), None);
         close_payload(out, (&audit, None), ("none", 0, 0), &mut Flags::default(), false);
     }
 }
 
-/// A mapping must not give its own events this type: then a gap would be one among them.
+/// A mapping must not give its own events the types of the record's: then a gap would be one among them.
 #[must_use]
 pub fn check(mapping: &Mapping) -> Vec<MappingError> {
     let taken = mapping.declared().map(|(event_type, ..)| event_type);
-    let taken = taken.filter(|event_type| event_type.get_ref() == EVENT_TYPE);
+    let ours = [EVENT_TYPE, diverged::EVENT_TYPE];
+    let taken = taken.filter(|event_type| ours.contains(&event_type.get_ref().as_str()));
     let errors = taken.map(|event_type| {
-        let message = format!("event type {EVENT_TYPE:?} is the one of gaps in the record");
+        let name = event_type.get_ref();
+        let message = format!("event type {name:?} is one of the record's own");
         mapping.error(event_type.span(), message, Some("Choose another type.".to_owned()))
     });
     errors.collect()
@@ -205,7 +249,7 @@ mod tests {
         let told = |gap: &Gap, now| {
             let end = GapEnd { now, lsn: Lsn(32), time: Timestamp(830_292_624_000_000) };
             let mut events = Events::default();
-            gap.tell("portal", &end, &mut events);
+            gap.tell("portal", &end, None, &mut events);
             let event = events.iter().next().unwrap();
             assert_eq!(
                 (event.event_type, event.subject, event.caller),
@@ -237,8 +281,12 @@ mod tests {
 
     #[test]
     fn its_type_is_taken() {
-        let mapping = "[[event]]\ntable = \"public.users\"\non = \"insert\"\ntype = \"audit_gap\"\nsubject = \"username\"\nsubject_type = \"user\"\ndescribe = \"x\"\nvisible_to = [\"admin\"]\nretention = \"user\"\n";
-        let errors = Mapping::parse("m.toml", mapping).unwrap_err().0;
-        assert_eq!(errors.len(), 1, "{errors:?}");
+        for event_type in ["audit_gap", "audit_diverged"] {
+            let mapping = format!(
+                "[[event]]\ntable = \"public.users\"\non = \"insert\"\ntype = \"{event_type}\"\nsubject = \"username\"\nsubject_type = \"user\"\ndescribe = \"x\"\nvisible_to = [\"admin\"]\nretention = \"user\"\n"
+            );
+            let errors = Mapping::parse("m.toml", &mapping).unwrap_err().0;
+            assert_eq!(errors.len(), 1, "{errors:?}");
+        }
     }
 }

@@ -58,6 +58,7 @@ const TRANSACTION_MAX: usize = 1_000;
 pub(super) struct Kratos {
     origin: Origin,
     source: String,
+    timeline: u32,
     username: Vec<JsonPath>,
     window_micros: i64,
     value_limit: usize,
@@ -105,6 +106,7 @@ impl Kratos {
         Some(Self {
             origin,
             source: source.to_owned(),
+            timeline: 1,
             username: paths.collect(),
             window_micros: spec.window_micros(),
             value_limit,
@@ -115,6 +117,10 @@ impl Kratos {
             inside: Inside::default(),
             missing: Vec::new(),
         })
+    }
+
+    pub(super) fn set_timeline(&mut self, timeline: u32) {
+        self.timeline = timeline;
     }
 
     pub(super) fn set_identifier_key(&mut self, key: Option<IdentifierKey>) {

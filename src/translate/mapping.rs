@@ -393,7 +393,7 @@ impl Mapping {
     pub fn states(&self) -> Vec<String> {
         let rows = self.remember.iter().map(|(table, _)| format!("row.{}", table.get_ref()));
         let kratos = self.kratos.iter().flat_map(|_| kratos::VOLATILE).copied();
-        rows.chain(kratos.map(str::to_owned)).collect()
+        rows.chain(kratos.map(str::to_owned)).chain([super::infer::WHOLE.to_owned()]).collect()
     }
 
     /// Where the kinds of Kratos' translator begin among them.

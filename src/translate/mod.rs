@@ -9,11 +9,13 @@ pub mod check;
 pub mod compile;
 pub mod context;
 pub mod deny;
+pub mod diverged;
 pub mod document;
 pub mod emit;
 pub mod example;
 pub mod gap;
 mod gather;
+pub mod infer;
 pub mod json;
 pub mod kratos;
 pub mod lookup;
@@ -94,6 +96,10 @@ pub struct Limits {
 pub struct Batch {
     pub events: Events,
     pub names: Vec<NameRow>,
+    /// Kinds of names of which nothing was left, before `names`.
+    pub emptied: Vec<usize>,
+    /// No transaction of it ends behind this position.
+    pub upto: Lsn,
     /// Changes without an event, by table and operation.
     pub unmapped: HashMap<(Arc<str>, Operation), u64>,
     /// What the attempt trigger said of transactions whose end is not known yet.
@@ -134,6 +140,7 @@ pub struct Translation {
 pub struct Translator {
     origin: Origin,
     source: String,
+    timeline: u32,
     mapping: Arc<Mapping>,
     collects: bool,
     tables: Tables,
@@ -157,6 +164,7 @@ impl Translator {
         Self {
             origin,
             source: source.to_owned(),
+            timeline: 1,
             mapping,
             collects,
             tables: Tables::default(),
@@ -166,6 +174,14 @@ impl Translator {
             limits,
             spans: RowSpans::default(),
             audit: String::new(),
+        }
+    }
+
+    /// The timeline that is followed, if it is not the first: `_audit` names it.
+    pub fn set_timeline(&mut self, timeline: u32) {
+        self.timeline = timeline;
+        if let Some(kratos) = &mut self.kratos {
+            kratos.set_timeline(timeline);
         }
     }
 
@@ -180,7 +196,8 @@ impl Translator {
         let gathers = self.collects || transaction.has_logical_messages;
         let mut audit = std::mem::take(&mut self.audit);
         audit.clear();
-        emit::push_audit(&mut audit, &self.source, transaction.commit_lsn, Some(transaction.xid));
+        let position = (transaction.commit_lsn, self.timeline);
+        emit::push_audit(&mut audit, &self.source, position, Some(transaction.xid));
         Translation {
             cursor: Cursor::default(),
             gathering: gathers.then(Gathering::default),
@@ -207,6 +224,7 @@ impl Translator {
         translation: &mut Translation,
         batch: &mut Batch,
     ) -> Result<Step, TranslateError> {
+        batch.upto = batch.upto.max(transaction.end_lsn);
         let missing = self.prepare(transaction, translation)?;
         if !missing.is_empty() {
             return Ok(Step::Names(missing));

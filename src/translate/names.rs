@@ -58,6 +58,14 @@ impl Names {
         self.tables.get(names)?.names.peek(key).map(Option::as_deref)
     }
 
+    /// Forgets one names table; what is written of it must go too, so nothing is known to be missing.
+    pub fn clear(&mut self, names: usize) {
+        if let Some(table) = self.tables.get_mut(names) {
+            table.names.clear();
+            table.bytes = 0;
+        }
+    }
+
     /// The name of a key.
     pub fn get(&mut self, names: usize, key: &str) -> Option<&str> {
         self.tables.get_mut(names)?.names.get(key)?.as_deref()

@@ -84,7 +84,7 @@ impl Remember {
     }
 
     /// A JSON list of the columns: a text, `null`, or 0 for what is not known.
-    fn text(&self, row: &Row<'_>) -> String {
+    pub(super) fn text(&self, row: &Row<'_>) -> String {
         let mut text = String::from("[");
         for (index, &position) in self.columns.iter().enumerate() {
             text.push_str(if index > 0 { "," } else { "" });
@@ -102,7 +102,7 @@ impl Remember {
         text
     }
 
-    fn read(&self, text: &str) -> Vec<(usize, RememberedValue)> {
+    pub(super) fn read(&self, text: &str) -> Vec<(usize, RememberedValue)> {
         let values: Vec<serde_json::Value> = serde_json::from_str(text).unwrap_or_default();
         let pairs = self.columns.iter().copied().zip(values);
         let known = pairs.filter_map(|(position, value)| match value {

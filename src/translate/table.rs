@@ -69,6 +69,12 @@ impl Table {
         })
     }
 
+    /// The columns by which its rows are remembered, if they are.
+    #[must_use]
+    pub fn remembered_by(&self) -> Option<&[usize]> {
+        self.remember.as_ref().map(|remember| remember.key.as_slice())
+    }
+
     /// Whether its rows are read before any of the transaction is told. Of parents only those that are deleted count, but what is remembered of them must be followed, and half of a move is not a deletion.
     pub(super) fn is_gathered(&self, is_deleted: bool) -> bool {
         let follows = is_deleted || self.remember.is_some();

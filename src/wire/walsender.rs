@@ -80,6 +80,20 @@ impl Connection {
         system.ok_or_else(|| WireError::protocol("unreadable answer to IDENTIFY_SYSTEM"))
     }
 
+    /// Asks from which timelines a timeline came: the text of its history file (manual, section
+    /// 26.3.6), one line for each ancestor with the position at which it was left.
+    ///
+    /// # Errors
+    /// 58P01 for timeline 1, which has none.
+    pub async fn timeline_history(&mut self, timeline: u32) -> Result<String, WireError> {
+        let command = format!("TIMELINE_HISTORY {timeline}");
+        let row = self.command(&command, "reading the timeline's history").await?;
+        match row.as_slice() {
+            [_file, history] => Ok(history.clone()),
+            _ => Err(WireError::protocol("unreadable answer to TIMELINE_HISTORY")),
+        }
+    }
+
     /// Creates a logical slot for pgoutput and exports its snapshot. Waits for every open writing
     /// transaction of the cluster, at most `lock_timeout_ms` milliseconds for each (0: for ever);
     /// then fails with 55P03 and leaves no slot. `failover` lets standbys carry the slot on

@@ -11,7 +11,7 @@ use crate::{
     timestamp::Timestamp,
     translate::{
         Batch,
-        gap::{self, Gap, GapEnd, Place, Reason},
+        gap::{self, Compared, Gap, GapEnd, Place, Reason},
     },
 };
 use chrono::{DateTime, Utc};
@@ -21,8 +21,8 @@ use tokio_postgres::types::{PgLsn, ToSql};
 /// Opens a gap at progress. A source that is `creating` has one already, or nothing that could be lost.
 const OPEN: &str = "INSERT INTO portal_audit.gaps (source, reason, slot, system_identifier, timeline, database_oid, from_lsn, from_time) SELECT source, $2, slot, system_identifier, timeline, database_oid, end_lsn, coalesce(greatest(last_commit, complete_to), updated_at) FROM portal_audit.progress WHERE source = $1 AND end_lsn = $3 AND state = 'streaming' ON CONFLICT DO NOTHING";
 const LOAD: &str = "SELECT reason, slot, system_identifier, timeline, database_oid, from_lsn, from_time FROM portal_audit.gaps WHERE source = $1 AND to_lsn IS NULL";
-/// Attempts that wait belong to transactions of the log that was followed: another one knows nothing of their ids.
-const FORGET_ATTEMPTS: &str = "WITH gone AS (DELETE FROM portal_audit.attempts WHERE source = $1 RETURNING relation) INSERT INTO portal_audit.unmapped AS u (source, relation, operation, changes) SELECT $1, relation, 'attempt undecided', count(*) FROM gone GROUP BY relation ON CONFLICT (source, relation, operation) DO UPDATE SET changes = u.changes + excluded.changes";
+/// Attempts that wait belong to transactions of the log that was followed: another one knows nothing of their ids, nor of those behind where they part.
+pub(super) const FORGET_ATTEMPTS: &str = "WITH gone AS (DELETE FROM portal_audit.attempts WHERE source = $1 AND lsn > $2 RETURNING relation) INSERT INTO portal_audit.unmapped AS u (source, relation, operation, changes) SELECT $1, relation, 'attempt undecided', count(*) FROM gone GROUP BY relation ON CONFLICT (source, relation, operation) DO UPDATE SET changes = u.changes + excluded.changes";
 
 /// Puts a source back into `creating`, and opens the gap that its new slot will end. Both or none.
 ///
@@ -45,7 +45,8 @@ pub async fn begin_anew(
     let is_one_log =
         from.system_identifier == creating.system_identifier && from.timeline == creating.timeline;
     if !is_one_log {
-        let parameters: [&(dyn ToSql + Sync); 1] = [&source];
+        let all = PgLsn::from(0);
+        let parameters: [&(dyn ToSql + Sync); 2] = [&source, &all];
         let query = client.execute(FORGET_ATTEMPTS, &parameters);
         answered(timeout, "forget attempts", query).await?;
     }
@@ -105,7 +106,7 @@ impl Writer {
         answered(self.timeout, "open the gap", query).await?;
         let mut batch = Batch::default();
         if let Some(gap) = open_gap(&self.session, &source, self.timeout).await? {
-            self.end_gap(&gap, end, &mut batch.events).await?;
+            self.end_gap(&gap, end, None, &mut batch.events).await?;
         }
         let end = End { end_lsn: end.lsn, last_commit: None, complete_to: None };
         self.write(&batch, Some(end)).await
@@ -119,13 +120,14 @@ impl Writer {
         &mut self,
         gap: &Gap,
         end: &GapEnd,
+        compared: Option<&Compared>,
         events: &mut Events,
     ) -> Result<(), WriteError> {
         const QUERY: &str = "UPDATE portal_audit.gaps SET to_lsn = $2, to_time = $3, event_uuid = $4 WHERE source = $1 AND to_lsn IS NULL";
         const TYPE: &str = "INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
         self.open().await?;
         let client = &self.session.client;
-        gap.tell(&self.source, end, events);
+        gap.tell(&self.source, end, compared, events);
         let event_uuid = events.iter().last().map(|Event { event_uuid, .. }| event_uuid);
         let (lsn, time) = (PgLsn::from(end.lsn.0), end.time.to_utc());
         let parameters: [&(dyn ToSql + Sync); 4] = [&self.source, &lsn, &time, &event_uuid];

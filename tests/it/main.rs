@@ -16,6 +16,7 @@ mod changes;
 mod contexts;
 mod coverage;
 mod demo;
+mod failover;
 mod gap;
 mod ignored;
 mod kratos;

@@ -139,7 +139,8 @@ impl Kratos {
         flags.inferred |= draft.is_inferred;
         flags.unresolved |= draft.is_unresolved;
         let mut audit = String::new();
-        emit::push_audit(&mut audit, &self.source, commit.commit_lsn, Some(commit.xid));
+        let position = (commit.commit_lsn, self.timeline);
+        emit::push_audit(&mut audit, &self.source, position, Some(commit.xid));
         let (payload, ()) = out.write(|out| {
             out.push('{');
             for (key, fact) in &draft.payload.0 {

@@ -8,6 +8,7 @@ pub mod order;
 pub mod program;
 pub mod proxy;
 pub mod servers;
+pub mod standby;
 
 use invariants::Watch;
 use portal_audit::{
