@@ -17,6 +17,7 @@
 
 mod attempts;
 mod confirm;
+mod coverage;
 mod horizon;
 mod read;
 mod start;
@@ -30,7 +31,12 @@ use crate::{
     lsn::Lsn,
     snapshot::SnapshotError,
     transaction::TransactionError,
-    translate::{Batch, TranslateError, attempt::Teller, names::NameKey},
+    translate::{
+        Batch, TranslateError,
+        attempt::Teller,
+        names::NameKey,
+        picture::{self, Change, Look},
+    },
     wire::WireError,
     write::{End, Ends, WriteError, Writer},
 };
@@ -125,6 +131,8 @@ enum Work {
     WaitingAttempts { answer: oneshot::Sender<Vec<i64>> },
     /// How some of them ended.
     EndAttempts { ends: Ends },
+    /// What the source's catalog says now; the answer is what has changed.
+    Look { look: Box<Look>, answer: oneshot::Sender<Vec<Change>> },
 }
 
 /// A source that ended for good, and why.
@@ -206,8 +214,8 @@ async fn session(
     accepted: &mut Acceptance,
     stop: watch::Receiver<bool>,
 ) -> Result<(), Fault> {
-    let start::Started { frames, status, translator, writer, teller, system } =
-        start::start(settings, source, accepted).await?;
+    let started = start::start(settings, source, accepted).await?;
+    let start::Started { frames, status, translator, writer, teller, system, looked } = started;
     accepted.spend();
     let end_lsn = writer.end_lsn();
     tracing::info!(source = source.name, slot = source.slot, end_lsn = %end_lsn, "streaming");
@@ -226,12 +234,16 @@ async fn session(
         written_seen.clone(),
     );
     tasks.spawn(resolver.run());
-    let (clock, horizon) = horizon::Clock::new(settings, source, written_seen.clone());
+    let (covered, is_first_of) = (looked.covered.as_ref(), (looked.origin, looked.version_num));
+    let watch = coverage::Watch::new(settings, source, is_first_of, covered, work.downgrade());
+    let described = Arc::clone(&watch.described);
+    let (clock, horizon) = horizon::Clock::new(settings, source, written_seen.clone(), watch);
     tasks.spawn(clock.run());
-    let replies_wanted = Arc::clone(&replies);
-    let reader = read::Reader::new(settings, translator, horizon, work, replies_wanted, end_lsn);
+    let signals = read::Signals { replies: Arc::clone(&replies), described };
+    let reader = read::Reader::new(settings, translator, horizon, work, signals, end_lsn);
     tasks.spawn(reader.run(frames, stop));
-    tasks.spawn(write(writer, teller, stored, work_taken, written));
+    let fingerprint = picture::fingerprint(&source.mapping, &source.publication);
+    tasks.spawn(write(writer, teller, fingerprint, stored, work_taken, written));
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);
     tasks.spawn(confirm::confirm(status, written_seen, replies, confirm_interval));
     // The read task ends first, then the write task has written what it was given, then the last of it is confirmed. The first fault ends them all.
@@ -248,6 +260,7 @@ async fn session(
 async fn write(
     mut writer: Writer,
     teller: Teller,
+    fingerprint: String,
     stored: Arc<Notify>,
     mut work: mpsc::Receiver<Work>,
     written: watch::Sender<Lsn>,
@@ -273,6 +286,10 @@ async fn write(
             }
             Work::EndAttempts { ends } => {
                 writer.end_attempts(&ends, &teller).await.map_err(Fault::Write)?;
+            }
+            Work::Look { look, answer } => {
+                let changes = writer.look(&look, &fingerprint).await.map_err(Fault::Write)?;
+                drop(answer.send(changes));
             }
         }
     }

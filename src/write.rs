@@ -128,7 +128,7 @@ async fn answered<T>(
 /// # Errors
 /// The role may not create it; then `portal-audit sql audit` is for ops to run.
 pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteError> {
-    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL";
+    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regclass('portal_audit.coverage') IS NOT NULL";
     let row =
         answered(timeout, "look for its schema", session.client.query_one(PROBE, &[])).await?;
     if row.get::<_, bool>(0) {
@@ -211,7 +211,7 @@ pub async fn store_event_types(
         let query = session.client.execute(&statement, &parameters);
         answered(timeout, "store event types", query).await?;
     }
-    Ok(())
+    coverage::store_types(session, timeout).await
 }
 
 impl Writer {
@@ -443,8 +443,10 @@ impl Writer {
 }
 
 mod attempts;
+mod coverage;
 mod gap;
 mod parameters;
 pub use attempts::Ends;
+pub use coverage::load_covered;
 pub use gap::{begin_anew, open_gap};
 use parameters::{Arrays, Moved, put_event};

@@ -44,7 +44,7 @@ struct Line {
 }
 
 const EXPECTED: &str = "SELECT xid::bigint, event_type, subject, subject_type, target, success, error_message, payload::text, NULLIF(row_caller, ''), cause FROM journal.expected";
-const WRITTEN: &str = "SELECT (e.payload->'_audit'->>'xid')::bigint, e.event_type, e.subject, e.subject_type, e.target, e.success, e.error_message, (e.payload - '_audit')::text, CASE WHEN e.payload->'_audit'->>'caller_from' IN ('row', 'transaction') THEN e.caller END, CASE WHEN e.payload->'_audit' ? 'cause' THEN coalesce(c.event_type || ' ' || c.subject, 'an event that is not there') END FROM public.events e LEFT JOIN public.events c ON c.event_uuid = (e.payload->'_audit'->>'cause')::uuid WHERE e.payload->'_audit'->>'source' = $1 AND NOT e.payload->'_audit' ? 'backfill' AND e.event_type NOT IN ('table_truncated', 'audit_gap')";
+const WRITTEN: &str = "SELECT (e.payload->'_audit'->>'xid')::bigint, e.event_type, e.subject, e.subject_type, e.target, e.success, e.error_message, (e.payload - '_audit')::text, CASE WHEN e.payload->'_audit'->>'caller_from' IN ('row', 'transaction') THEN e.caller END, CASE WHEN e.payload->'_audit' ? 'cause' THEN coalesce(c.event_type || ' ' || c.subject, 'an event that is not there') END FROM public.events e LEFT JOIN public.events c ON c.event_uuid = (e.payload->'_audit'->>'cause')::uuid WHERE e.payload->'_audit'->>'source' = $1 AND NOT e.payload->'_audit' ? 'backfill' AND e.event_type NOT IN ('table_truncated', 'audit_gap', 'coverage_changed', 'schema_changed', 'change_unmapped')";
 
 /// Compares the events of a source with its portal's journal.
 ///

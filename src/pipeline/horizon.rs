@@ -3,7 +3,7 @@
 //! # Why
 //! A keepalive does not tell: a server that works through a backlog answers with its clock of now and a position of long ago. So the source is asked now and then for its clock and the end of its log together; as soon as the stream has passed that end, everything that was committed before that time has been read.
 
-use super::Fault;
+use super::{Fault, coverage::Watch};
 use crate::{
     catalog::{self, CatalogError},
     chain::chain,
@@ -35,6 +35,8 @@ pub(super) struct Clock {
     interval: Duration,
     answers: watch::Sender<Answer>,
     written: watch::Receiver<Lsn>,
+    /// Looks at the catalog in the same session.
+    watch: Watch,
 }
 
 impl Clock {
@@ -43,12 +45,13 @@ impl Clock {
         settings: &Settings,
         source: &Source,
         written: watch::Receiver<Lsn>,
+        watch: Watch,
     ) -> (Self, Horizon) {
         let (answers, seen) = watch::channel(None);
         let interval = Duration::from_millis(settings.limits.complete_interval_ms);
         let (conninfo, source) = (source.conninfo.clone(), source.name.clone());
         let horizon = Horizon { answers: seen, next: None, passed: None };
-        (Self { source, conninfo, interval, answers, written }, horizon)
+        (Self { source, conninfo, interval, answers, written, watch }, horizon)
     }
 
     pub(super) async fn run(mut self) -> Result<(), Fault> {
@@ -64,12 +67,18 @@ impl Clock {
     async fn ask_again_and_again(&mut self) {
         let mut session: Option<(Session, Instant)> = None;
         let mut was_answered = true;
+        let mut is_asked = false;
         loop {
-            match timeout(ANSWER_MAX, self.ask(&mut session)).await {
-                Ok(Ok(answer)) => {
-                    was_answered = true;
-                    self.answers.send_replace(Some(answer));
+            let asked = async {
+                let answer = self.ask(&mut session).await?;
+                self.answers.send_replace(Some(answer));
+                match &session {
+                    Some((open, _)) => self.watch.look(open, answer, is_asked).await,
+                    None => Ok(()),
                 }
+            };
+            match timeout(ANSWER_MAX, asked).await {
+                Ok(Ok(())) => was_answered = true,
                 failed => {
                     session = None;
                     // Once: the read task will say what is the matter with a source that is gone.
@@ -77,11 +86,18 @@ impl Clock {
                         let error = failed.map_or("no answer".to_owned(), |failed| {
                             failed.err().unwrap_or_default()
                         });
-                        tracing::warn!(source = self.source, error, "cannot ask for its clock");
+                        tracing::warn!(
+                            source = self.source,
+                            error,
+                            "cannot ask for its clock and catalog"
+                        );
                     }
                 }
             }
-            sleep(self.interval).await;
+            is_asked = tokio::select! {
+                () = sleep(self.interval) => false,
+                () = self.watch.described.notified() => true,
+            };
         }
     }
 

@@ -176,7 +176,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn insert_events(&self, events: &Events) -> Result<(), WriteError> {
+    pub(super) async fn insert_events(&self, events: &Events) -> Result<(), WriteError> {
         let all: Vec<_> = events.iter().collect();
         for chunk in all.chunks(super::INSERT_EVENTS_MAX) {
             let arrays = Arrays::new(chunk.iter().copied());
@@ -187,7 +187,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn count_events(&self, events: u64) -> Result<(), WriteError> {
+    pub(super) async fn count_events(&self, events: u64) -> Result<(), WriteError> {
         const QUERY: &str =
             "UPDATE portal_audit.progress SET events = events + $2 WHERE source = $1";
         if events == 0 {

@@ -14,6 +14,7 @@ mod canary;
 mod changes;
 mod contexts;
 mod coverage;
+mod covered;
 mod demo;
 mod gap;
 mod ignored;

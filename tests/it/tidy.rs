@@ -41,7 +41,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("sql", &["config", "translate", "wire", "write"]),
-    ("status", &["catalog", "chain", "config", "connect", "lsn"]),
+    ("status", &["catalog", "chain", "config", "connect", "lsn", "translate"]),
     ("show", &["status"]),
     (
         "pipeline",
