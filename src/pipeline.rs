@@ -61,6 +61,18 @@ pub enum Fault {
     Audit(#[source] ConnectError),
     #[error("the replication connection failed")]
     Wire(#[source] WireError),
+    /// PostgreSQL 14 to 17; from 18 on such changes are passed over by the server, without a word.
+    #[error(
+        "publication \"{publication}\" did not exist, or not yet, when the change at {lsn} was made, and the server cannot read past that. First see that it exists (portal-audit sql source). Then pass over what was changed without it: in the source, SELECT pg_replication_slot_advance('{slot}', pg_current_wal_lsn()); and portal-audit run --accept-gap {source_name}, which records what is missing"
+    )]
+    NoPublication {
+        source_name: String,
+        publication: String,
+        slot: String,
+        lsn: Lsn,
+        #[source]
+        source: WireError,
+    },
     #[error("the source does not fit")]
     Catalog(#[source] CatalogError),
     #[error("changes may be missing")]
@@ -108,7 +120,26 @@ impl Fault {
             }
             Self::Catalog(_) | Self::Continuity(_) | Self::Translate(_) => true,
             Self::Transaction(error) => !matches!(error, TransactionError::Spool { .. }),
+            Self::NoPublication { .. } => true,
             Self::Task => false,
+        }
+    }
+
+    /// What a broken stream says of a source.
+    fn of_stream(error: WireError, source: &Source) -> Self {
+        match error {
+            WireError::Server { ref sqlstate, associated_lsn: Some(lsn), .. }
+                if sqlstate == "42704" =>
+            {
+                Self::NoPublication {
+                    source_name: source.name.clone(),
+                    publication: source.publication.clone(),
+                    slot: source.slot.clone(),
+                    lsn,
+                    source: error,
+                }
+            }
+            error => Self::Wire(error),
         }
     }
 }
@@ -224,7 +255,7 @@ async fn session(
     let (written, written_seen) = watch::channel(end_lsn);
     let replies = Arc::new(Notify::new());
     let stored = Arc::new(Notify::new());
-    let mut tasks = JoinSet::new();
+    let mut tasks: JoinSet<Result<(), Fault>> = JoinSet::new();
     let resolver = attempts::Resolver::new(
         settings,
         source,
@@ -249,6 +280,7 @@ async fn session(
     // The read task ends first, then the write task has written what it was given, then the last of it is confirmed. The first fault ends them all.
     while let Some(joined) = tasks.join_next().await {
         match joined {
+            Ok(Err(Fault::Wire(error))) => return Err(Fault::of_stream(error, source)),
             Ok(result) => result?,
             Err(_panicked) => return Err(Fault::Task),
         }

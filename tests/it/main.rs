@@ -24,6 +24,7 @@ mod mapping;
 mod names;
 mod ops;
 mod oracle;
+mod publication;
 mod replay;
 mod restart;
 mod shapes;
