@@ -137,6 +137,28 @@ COMMENT ON COLUMN portal_audit.gaps.to_lsn IS 'Where the stream goes on, in the 
 COMMENT ON COLUMN portal_audit.gaps.to_time IS 'The source''s clock then: what is missing was committed before. Where the source went back: time of the last event that it still has';
 COMMENT ON COLUMN portal_audit.gaps.event_uuid IS 'Its event';
 
+-- What the source's catalog said at the last look (every limits.coverage_interval_ms): with it the next look is compared, and what differs is an
+-- event, coverage_changed or schema_changed, written in the transaction that replaces this row.
+CREATE TABLE IF NOT EXISTS portal_audit.coverage (
+  source            TEXT PRIMARY KEY,
+  system_identifier TEXT NOT NULL,
+  database_oid      BIGINT NOT NULL,
+  settings          TEXT NOT NULL,
+  picture           JSONB NOT NULL,
+  holes             JSONB NOT NULL,
+  lsn               PG_LSN NOT NULL,
+  at                TIMESTAMPTZ NOT NULL
+);
+COMMENT ON TABLE  portal_audit.coverage IS 'What is covered of each source, as of the last look at its catalog';
+COMMENT ON COLUMN portal_audit.coverage.source IS 'Name of the source in the settings';
+COMMENT ON COLUMN portal_audit.coverage.system_identifier IS 'Cluster that was looked at';
+COMMENT ON COLUMN portal_audit.coverage.database_oid IS 'Its database';
+COMMENT ON COLUMN portal_audit.coverage.settings IS 'Tells whether the mapping and the publication''s name are the ones of the last look';
+COMMENT ON COLUMN portal_audit.coverage.picture IS 'The publication and the mapped tables: operations, entries, row filters, column lists, replica identities, partitions, columns';
+COMMENT ON COLUMN portal_audit.coverage.holes IS 'What is not covered now: object, reason, fix, rules that stand still, and since when';
+COMMENT ON COLUMN portal_audit.coverage.lsn IS 'End of the source''s log when it was so: a later change came after this';
+COMMENT ON COLUMN portal_audit.coverage.at IS 'The source''s clock then';
+
 -- What the attempt trigger (`portal-audit sql attempt`) said of transactions whose end is not known yet: one row per transaction. It is stored
 -- with the progress that passes it, and its row's deletion is what makes an event of it exactly once. It goes with its progress, for a
 -- transaction id says nothing about another cluster.
@@ -285,13 +307,13 @@ BEGIN
     -- The two columns are what `status` counts gaps by; no event can be read with them.
     GRANT INSERT, SELECT (event_type, subject) ON public.events TO portal_audit_writer;
     GRANT SELECT, INSERT, UPDATE ON portal_audit.progress, portal_audit.names, portal_audit.event_types,
-      portal_audit.unmapped, portal_audit.attempts, portal_audit.gaps TO portal_audit_writer;
+      portal_audit.unmapped, portal_audit.attempts, portal_audit.gaps, portal_audit.coverage TO portal_audit_writer;
     GRANT EXECUTE ON FUNCTION portal_audit.phantoms TO portal_audit_writer;
     GRANT DELETE ON portal_audit.names, portal_audit.attempts TO portal_audit_writer;
   END IF;
   IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_reader') THEN
     GRANT USAGE ON SCHEMA portal_audit TO portal_audit_reader;
     GRANT SELECT ON public.events, portal_audit.progress, portal_audit.event_types, portal_audit.unmapped,
-      portal_audit.attempts, portal_audit.gaps TO portal_audit_reader;
+      portal_audit.attempts, portal_audit.gaps, portal_audit.coverage TO portal_audit_reader;
   END IF;
 END $$;

@@ -12,7 +12,9 @@ use crate::{
 };
 use tokio_postgres::types::PgLsn;
 
+mod picture;
 mod transactions;
+pub use picture::{holes, picture};
 pub use transactions::{Outcome, clock_and_log_end, is_server, log_end, outcomes};
 
 /// Why a source cannot be followed as it is. A server's report is not a source of the error: its DETAIL is not for the log.
@@ -24,6 +26,10 @@ pub enum CatalogError {
         "publication \"{publication}\" does not exist in database \"{database}\". Run what `portal-audit sql source` prints there."
     )]
     NoPublication { publication: String, database: String },
+    #[error(
+        "publication \"{publication}\" is FOR ALL TABLES: it publishes every table that there will ever be, secrets included. Drop it and run what `portal-audit sql source` prints in database \"{database}\"."
+    )]
+    AllTables { publication: String, database: String },
     #[error(
         "publication \"{publication}\" does not publish {operations}. Run: ALTER PUBLICATION {publication} SET (publish = 'insert, update, delete, truncate')"
     )]
@@ -89,6 +95,9 @@ pub struct Catalog {
     pub tables: Vec<SourceTable>,
     all_tables: Vec<String>,
     publication: String,
+    /// Whether there is one of that name, and whether it publishes all tables.
+    is_published: bool,
+    is_all_tables: bool,
     missing_operations: Option<String>,
 }
 
@@ -102,19 +111,28 @@ impl Catalog {
         publication: &str,
         mapping: &Mapping,
     ) -> Result<Self, CatalogError> {
+        let catalog = Self::load_any(session, publication, mapping).await?;
+        if catalog.is_published { Ok(catalog) } else { Err(catalog.no_publication()) }
+    }
+
+    /// The same, whether there is such a publication or not: [`Catalog::check`] tells then.
+    ///
+    /// # Errors
+    /// The source does not answer.
+    pub async fn load_any(
+        session: &Session,
+        publication: &str,
+        mapping: &Mapping,
+    ) -> Result<Self, CatalogError> {
         const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_database()::text, (SELECT oid FROM pg_database WHERE datname = current_database()), current_setting('server_encoding'), pg_is_in_recovery()";
-        const PUBLICATION: &str = "SELECT concat_ws(', ', CASE WHEN NOT pubinsert THEN 'insert' END, CASE WHEN NOT pubupdate THEN 'update' END, CASE WHEN NOT pubdelete THEN 'delete' END, CASE WHEN NOT pubtruncate THEN 'truncate' END) FROM pg_publication WHERE pubname = $1";
+        const PUBLICATION: &str = "SELECT concat_ws(', ', CASE WHEN NOT pubinsert THEN 'insert' END, CASE WHEN NOT pubupdate THEN 'update' END, CASE WHEN NOT pubdelete THEN 'delete' END, CASE WHEN NOT pubtruncate THEN 'truncate' END), puballtables FROM pg_publication WHERE pubname = $1";
         const ALL_TABLES: &str = "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%' LIMIT 10000";
         let failed = |report| CatalogError::Query { report };
         let server = session.client.query_one(SERVER, &[]).await.map_err(failed)?;
         let version_num = u32::try_from(server.get::<_, i32>(0)).unwrap_or(0);
         let database: String = server.get(1);
         let row = session.client.query_opt(PUBLICATION, &[&publication]).await.map_err(failed)?;
-        let Some(row) = row else {
-            let publication = publication.to_owned();
-            return Err(CatalogError::NoPublication { publication, database });
-        };
-        let missing: String = row.get(0);
+        let missing: Option<String> = row.as_ref().map(|row| row.get(0));
         let all = session.client.query(ALL_TABLES, &[]).await.map_err(failed)?;
         Ok(Self {
             version_num,
@@ -125,7 +143,9 @@ impl Catalog {
             tables: load_tables(session, version_num, publication, mapping).await?,
             all_tables: all.iter().map(|row| row.get(0)).collect(),
             publication: publication.to_owned(),
-            missing_operations: Some(missing).filter(|missing| !missing.is_empty()),
+            is_published: row.is_some(),
+            is_all_tables: row.is_some_and(|row| row.get(1)),
+            missing_operations: missing.filter(|missing| !missing.is_empty()),
         })
     }
 
@@ -134,11 +154,8 @@ impl Catalog {
     /// # Errors
     /// Everything that would lose a change or stop the stream, each at its place in the mapping.
     pub fn check(&self, mapping: &Mapping) -> Result<(), CatalogError> {
-        if let Some(operations) = &self.missing_operations {
-            return Err(CatalogError::NotPublishing {
-                publication: self.publication.clone(),
-                operations: operations.clone(),
-            });
+        if let Some(fault) = self.publication_fault() {
+            return Err(fault);
         }
         let mut errors = Vec::new();
         for named in mapping.tables() {
@@ -152,6 +169,24 @@ impl Catalog {
         errors.extend(unknown.map(|table| self.no_table(mapping, table)));
         errors.sort_by_key(|error| (error.line, error.column));
         if errors.is_empty() { Ok(()) } else { Err(CatalogError::Mapping(MappingErrors(errors))) }
+    }
+
+    fn no_publication(&self) -> CatalogError {
+        let (publication, database) = (self.publication.clone(), self.database.clone());
+        CatalogError::NoPublication { publication, database }
+    }
+
+    /// What is wrong with the publication as a whole.
+    fn publication_fault(&self) -> Option<CatalogError> {
+        if !self.is_published {
+            return Some(self.no_publication());
+        }
+        let (publication, database) = (self.publication.clone(), self.database.clone());
+        if self.is_all_tables {
+            return Some(CatalogError::AllTables { publication, database });
+        }
+        let operations = self.missing_operations.clone()?;
+        Some(CatalogError::NotPublishing { publication, operations })
     }
 
     /// What is wrong with one table of the mapping, and with what the mapping says of it; not sorted.

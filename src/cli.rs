@@ -214,6 +214,7 @@ async fn print_status(settings: &Settings, format: OutputFormat) -> ExitCode {
             Err(error) => complain(&error.to_string()),
         },
     }
-    let is_well = sources.iter().all(|source| source.state == "streaming");
+    let is_well =
+        sources.iter().all(|source| source.state == "streaming" && source.not_covered.is_empty());
     if is_well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAULT) }
 }

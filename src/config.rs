@@ -112,6 +112,8 @@ pub struct Limits {
     pub confirm_interval_ms: u64,
     /// How often "complete to" is written while nothing happens, in milliseconds.
     pub complete_interval_ms: u64,
+    /// How often the source's catalog is looked at for changes of what is covered, in milliseconds.
+    pub coverage_interval_ms: u64,
     /// How often the source is asked how transactions ended whose attempts wait, in milliseconds.
     pub attempt_interval_ms: u64,
     /// Longest wait before a source is tried again, in seconds.
@@ -149,6 +151,7 @@ impl Default for Limits {
             slot_timeout_seconds: 60,
             confirm_interval_ms: 100,
             complete_interval_ms: 2_000,
+            coverage_interval_ms: 5_000,
             attempt_interval_ms: 500,
             retry_max_seconds: 10,
             wal_budget_bytes: 16 << 30,
@@ -268,6 +271,7 @@ fn check_limits(limits: &Limits) -> Result<(), String> {
         ("slot_timeout_seconds", limits.slot_timeout_seconds),
         ("confirm_interval_ms", limits.confirm_interval_ms),
         ("complete_interval_ms", limits.complete_interval_ms),
+        ("coverage_interval_ms", limits.coverage_interval_ms),
         ("attempt_interval_ms", limits.attempt_interval_ms),
         ("retry_max_seconds", limits.retry_max_seconds),
         ("wal_budget_bytes", limits.wal_budget_bytes),

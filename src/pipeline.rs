@@ -18,6 +18,7 @@
 
 mod attempts;
 mod confirm;
+mod coverage;
 mod horizon;
 mod keeper;
 mod read;
@@ -34,7 +35,12 @@ use crate::{
     lsn::Lsn,
     snapshot::SnapshotError,
     transaction::TransactionError,
-    translate::{Batch, TranslateError, attempt::Teller, names::NameKey},
+    translate::{
+        Batch, TranslateError,
+        attempt::Teller,
+        names::NameKey,
+        picture::{self, Change, Look},
+    },
     wire::WireError,
     write::{End, Ends, WriteError, Writer},
 };
@@ -56,6 +62,18 @@ pub enum Fault {
     Audit(#[source] ConnectError),
     #[error("the replication connection failed")]
     Wire(#[source] WireError),
+    /// PostgreSQL 14 to 17; from 18 on such changes are passed over by the server, without a word.
+    #[error(
+        "publication \"{publication}\" did not exist, or not yet, when the change at {lsn} was made, and the server cannot read past that. First see that it exists (portal-audit sql source). Then pass over what was changed without it: in the source, SELECT pg_replication_slot_advance('{slot}', pg_current_wal_lsn()); and portal-audit run --accept-gap {source_name}, which records what is missing"
+    )]
+    NoPublication {
+        source_name: String,
+        publication: String,
+        slot: String,
+        lsn: Lsn,
+        #[source]
+        source: WireError,
+    },
     #[error("the source does not fit")]
     Catalog(#[source] CatalogError),
     #[error("changes may be missing")]
@@ -118,6 +136,25 @@ impl Fault {
             | Self::Budget(_)
             | Self::Silent { .. }
             | Self::Task => false,
+            Self::NoPublication { .. } => true,
+        }
+    }
+
+    /// What a broken stream says of a source.
+    fn of_stream(error: WireError, source: &Source) -> Self {
+        match error {
+            WireError::Server { ref sqlstate, associated_lsn: Some(lsn), .. }
+                if sqlstate == "42704" =>
+            {
+                Self::NoPublication {
+                    source_name: source.name.clone(),
+                    publication: source.publication.clone(),
+                    slot: source.slot.clone(),
+                    lsn,
+                    source: error,
+                }
+            }
+            error => Self::Wire(error),
         }
     }
 }
@@ -140,6 +177,8 @@ enum Work {
     WaitingAttempts { answer: oneshot::Sender<Vec<i64>> },
     /// How some of them ended.
     EndAttempts { ends: Ends },
+    /// What the source's catalog says now; the answer is what has changed.
+    Look { look: Box<Look>, answer: oneshot::Sender<Vec<Change>> },
 }
 
 /// A source that ended for good, and why.
@@ -254,10 +293,11 @@ async fn session(
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Fault> {
     // What a start leaves half-made the next one finds, so it may be cut off anywhere.
-    let start::Started { frames, status, translator, writer, teller, system } = tokio::select! {
+    let started = tokio::select! {
         started = Box::pin(start::start(settings, source, accepted, standing)) => started?,
         () = until(&mut stop, true) => return Ok(()),
     };
+    let start::Started { frames, status, translator, writer, teller, system, looked } = started;
     retry.streams();
     accepted.spend();
     let end_lsn = writer.end_lsn();
@@ -267,7 +307,7 @@ async fn session(
     let (written, written_seen) = watch::channel(end_lsn);
     let replies = Arc::new(Notify::new());
     let stored = Arc::new(Notify::new());
-    let mut tasks = JoinSet::new();
+    let mut tasks: JoinSet<Result<(), Fault>> = JoinSet::new();
     let resolver = attempts::Resolver::new(
         settings,
         source,
@@ -277,15 +317,20 @@ async fn session(
         written_seen.clone(),
     );
     tasks.spawn(resolver.run());
-    let (clock, horizon) = horizon::Clock::new(settings, source, &system, written_seen.clone());
+    let (covered, is_first_of) = (looked.covered.as_ref(), (looked.origin, looked.version_num));
+    let watch = coverage::Watch::new(settings, source, is_first_of, covered, work.downgrade());
+    let described = Arc::clone(&watch.described);
+    let written_or_not = written_seen.clone();
+    let (clock, horizon) = horizon::Clock::new(settings, source, &system, written_or_not, watch);
     tasks.spawn(clock.run());
-    let replies_wanted = Arc::clone(&replies);
-    let reader = read::Reader::new(settings, translator, horizon, work, replies_wanted, end_lsn);
+    let signals = read::Signals { replies: Arc::clone(&replies), described };
+    let reader = read::Reader::new(settings, translator, horizon, work, signals, end_lsn);
     tasks.spawn(reader.run(frames, stop));
-    tasks.spawn(write(writer, teller, stored, work_taken, written));
+    let fingerprint = picture::fingerprint(&source.mapping, &source.publication);
+    tasks.spawn(write(writer, teller, fingerprint, stored, work_taken, written));
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);
     tasks.spawn(confirm::confirm(status, written_seen.clone(), replies, confirm_interval));
-    let ended = all(tasks).await;
+    let ended = all(tasks, source).await;
     if *written_seen.borrow() > end_lsn {
         retry.moved();
     }
@@ -293,10 +338,11 @@ async fn session(
 }
 
 /// Waits for a session's tasks.
-async fn all(mut tasks: JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
+async fn all(mut tasks: JoinSet<Result<(), Fault>>, source: &Source) -> Result<(), Fault> {
     // The read task ends first, then the write task has written what it was given, then the last of it is confirmed. The first fault ends them all.
     while let Some(joined) = tasks.join_next().await {
         match joined {
+            Ok(Err(Fault::Wire(error))) => return Err(Fault::of_stream(error, source)),
             Ok(result) => result?,
             Err(_panicked) => return Err(Fault::Task),
         }
@@ -308,6 +354,7 @@ async fn all(mut tasks: JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
 async fn write(
     mut writer: Writer,
     teller: Teller,
+    fingerprint: String,
     stored: Arc<Notify>,
     mut work: mpsc::Receiver<Work>,
     written: watch::Sender<Lsn>,
@@ -333,6 +380,10 @@ async fn write(
             }
             Work::EndAttempts { ends } => {
                 writer.end_attempts(&ends, &teller).await.map_err(Fault::Write)?;
+            }
+            Work::Look { look, answer } => {
+                let changes = writer.look(&look, &fingerprint).await.map_err(Fault::Write)?;
+                drop(answer.send(changes));
             }
         }
     }

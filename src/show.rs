@@ -1,6 +1,6 @@
 //! Events and status as people read them.
 
-use crate::status::SourceStatus;
+use crate::status::{NotCovered, SourceStatus};
 use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets};
 use std::borrow::Cow;
@@ -188,6 +188,16 @@ pub fn status_table(sources: &[SourceStatus]) -> String {
     }
     let mut text = table.to_string();
     for source in sources {
+        for NotCovered { kind, name, reason, fix, rules_stopped, since, .. } in &source.not_covered
+        {
+            let since = since.format("%Y-%m-%d %H:%M:%SZ");
+            let line = format!("not covered since {since}: {kind} {name}: {reason}. {fix}");
+            text.push_str(&format!("\n{}: {}", visible(&source.source), visible(&line)));
+            if !rules_stopped.is_empty() {
+                let rules = rules_stopped.join(", ");
+                text.push_str(&format!(" Rules that stand still: {}", visible(&rules)));
+            }
+        }
         for note in source.note.iter().chain(&source.warnings) {
             text.push_str(&format!("\n{}: {}", visible(&source.source), visible(note)));
         }

@@ -7,6 +7,7 @@ use crate::{
     config::{Settings, Source, WalBudgetAction},
     connect::{self, Session},
     lsn::Lsn,
+    translate::picture::Hole,
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -31,6 +32,8 @@ pub struct SourceStatus {
     pub unmapped: u64,
     /// Holes in the record, each an event of type `audit_gap`.
     pub gaps: u64,
+    /// What is not covered now, as of the last look at the source's catalog.
+    pub not_covered: Vec<NotCovered>,
     pub slot: String,
     /// Bytes of log that the slot keeps on the source's disk.
     pub retained_bytes: Option<u64>,
@@ -43,6 +46,37 @@ pub struct SourceStatus {
     /// What a person should see to, a sentence each.
     pub warnings: Vec<String>,
     pub note: Option<String>,
+}
+
+/// An object of a source whose changes are not all recorded.
+#[derive(Debug, Serialize)]
+pub struct NotCovered {
+    /// `publication` or `table`.
+    pub kind: &'static str,
+    pub name: String,
+    pub reason: String,
+    /// What to do.
+    pub fix: String,
+    /// Event types, and `names.X`, that stand still.
+    pub rules_stopped: Vec<String>,
+    /// It was covered up to this position and time of the source.
+    pub since_lsn: String,
+    pub since: DateTime<Utc>,
+}
+
+impl From<Hole> for NotCovered {
+    fn from(hole: Hole) -> Self {
+        let Hole { object, reason, fix, rules, is_schema: _, from_lsn, from_time } = hole;
+        Self {
+            kind: object.kind(),
+            name: object.name().to_owned(),
+            reason,
+            fix,
+            rules_stopped: rules,
+            since_lsn: from_lsn.to_string(),
+            since: from_time.to_utc(),
+        }
+    }
 }
 
 /// Asks the audit database and each source.
@@ -70,6 +104,8 @@ async fn from_progress(
     audit: &Session,
     source: &Source,
 ) -> Result<SourceStatus, tokio_postgres::Error> {
+    const COVERAGE: &str = "SELECT to_regclass('portal_audit.coverage') IS NOT NULL";
+    const HOLES: &str = "SELECT holes::text FROM portal_audit.coverage WHERE source = $1";
     const EXISTS: &str = "SELECT to_regclass('portal_audit.progress') IS NOT NULL";
     const QUERY: &str = "SELECT state, complete_to, extract(epoch FROM now() - complete_to)::float8, last_commit, transactions, changes, events, (SELECT coalesce(sum(u.changes), 0)::bigint FROM portal_audit.unmapped u WHERE u.source = p.source), (SELECT count(*) FROM public.events WHERE event_type = 'audit_gap' AND subject = p.source), end_lsn FROM portal_audit.progress p WHERE source = $1";
     let mut status = SourceStatus {
@@ -94,6 +130,13 @@ async fn from_progress(
     status.events = count(6);
     status.unmapped = count(7);
     status.gaps = count(8);
+    // A version before this one did not look.
+    if audit.client.query_one(COVERAGE, &[]).await?.get::<_, bool>(0) {
+        let row = audit.client.query_opt(HOLES, &[&source.name]).await?;
+        let holes: Vec<Hole> =
+            row.and_then(|row| serde_json::from_str(row.get(0)).ok()).unwrap_or_default();
+        status.not_covered = holes.into_iter().map(NotCovered::from).collect();
+    }
     // Becomes the distance once the source has told where its log ends.
     status.lag_bytes = Some(u64::from(row.get::<_, PgLsn>(9)));
     Ok(status)

@@ -137,7 +137,7 @@ async fn answered<T>(
 /// # Errors
 /// The role may not create it; then `portal-audit sql audit` is for ops to run.
 pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteError> {
-    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regprocedure('portal_audit.phantoms(text,bigint,pg_lsn,pg_lsn)') IS NOT NULL";
+    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regprocedure('portal_audit.phantoms(text,bigint,pg_lsn,pg_lsn)') IS NOT NULL AND to_regclass('portal_audit.coverage') IS NOT NULL";
     let row =
         answered(timeout, "look for its schema", session.client.query_one(PROBE, &[])).await?;
     if row.get::<_, bool>(0) {
@@ -221,7 +221,8 @@ pub async fn store_event_types(
     let visible_to: Vec<&str> = types.values().map(|(.., visible)| visible.as_str()).collect();
     let parameters: [&(dyn ToSql + Sync); 4] = [&names, &describe, &retention, &visible_to];
     let query = session.client.execute(QUERY, &parameters);
-    answered(timeout, "store event types", query).await.map(drop)
+    answered(timeout, "store event types", query).await?;
+    coverage::store_types(session, timeout).await
 }
 
 impl Writer {
@@ -451,12 +452,14 @@ impl Writer {
 }
 
 mod attempts;
+mod coverage;
 mod deliver;
 mod diverged;
 mod gap;
 mod parameters;
 mod reconcile;
 pub use attempts::Ends;
+pub use coverage::load_covered;
 pub use diverged::store_timeline;
 pub use gap::{begin_anew, open_gap};
 use parameters::{Arrays, Moved};

@@ -3,7 +3,7 @@
 //! # Why
 //! A keepalive does not tell: a server that works through a backlog answers with its clock of now and a position of long ago. So the source is asked now and then for its clock and the end of its log together; as soon as the stream has passed that end, everything that was committed before that time has been read.
 
-use super::Fault;
+use super::{Fault, coverage::Watch};
 use crate::{
     catalog::{self, CatalogError},
     chain::chain,
@@ -47,6 +47,8 @@ pub(super) struct Clock {
     interval: Duration,
     answers: watch::Sender<Answer>,
     written: watch::Receiver<Lsn>,
+    /// Looks at the catalog in the same session.
+    watch: Watch,
 }
 
 impl Clock {
@@ -56,14 +58,23 @@ impl Clock {
         source: &Source,
         system: &System,
         written: watch::Receiver<Lsn>,
+        watch: Watch,
     ) -> (Self, Horizon) {
         let (answers, seen) = watch::channel(None);
         let interval = Duration::from_millis(settings.limits.complete_interval_ms);
         let (conninfo, source) = (source.conninfo.clone(), source.name.clone());
         let horizon = Horizon { answers: seen, next: None, passed: None };
         let (system_identifier, timeline) = (system.system_identifier, system.timeline);
-        let clock =
-            Self { source, conninfo, system_identifier, timeline, interval, answers, written };
+        let clock = Self {
+            source,
+            conninfo,
+            system_identifier,
+            timeline,
+            interval,
+            answers,
+            written,
+            watch,
+        };
         (clock, horizon)
     }
 
@@ -81,12 +92,19 @@ impl Clock {
         let mut session: Option<(Session, Instant)> = None;
         let mut failures = 0_u64;
         let mut stops_since = None;
+        let mut is_asked = false;
         loop {
-            match timeout(ANSWER_MAX, self.ask(&mut session)).await {
-                Ok(Ok(answer)) => {
-                    (failures, stops_since) = (0, None);
-                    self.answers.send_replace(Some(answer));
+            let asked = async {
+                let answer = self.ask(&mut session).await?;
+                self.answers.send_replace(Some(answer));
+                match &session {
+                    Some((open, _)) => self.watch.look(open, answer, is_asked).await,
+                    None => Ok(()),
                 }
+                .map_err(|error| Unanswered { is_stopping: false, error })
+            };
+            match timeout(ANSWER_MAX, asked).await {
+                Ok(Ok(())) => (failures, stops_since) = (0, None),
                 failed => {
                     session = None;
                     let unanswered = failed.ok().and_then(Result::err).unwrap_or_default();
@@ -97,15 +115,22 @@ impl Clock {
                     // Not at first, because the read task will say what is the matter with a source that is gone; and once.
                     if failures == FAILURES_TOLD {
                         let error = unanswered.error;
-                        tracing::warn!(source = self.source, error, "cannot ask for its clock");
+                        let source = &self.source;
+                        tracing::warn!(source, error, "cannot ask for its clock and catalog");
                     }
                 }
             }
-            match stops_since {
+            is_asked = match stops_since {
                 Some(since) if since.elapsed() >= STOP_GRACE => return,
-                Some(_) => sleep(self.interval.min(NOTICE_INTERVAL)).await,
-                None => self.pause(session.as_ref()).await,
-            }
+                Some(_) => {
+                    sleep(self.interval.min(NOTICE_INTERVAL)).await;
+                    false
+                }
+                None => tokio::select! {
+                    () = self.pause(session.as_ref()) => false,
+                    () = self.watch.described.notified() => true,
+                },
+            };
         }
     }
 

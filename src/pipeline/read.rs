@@ -28,6 +28,15 @@ struct Mark {
     is_urgent: bool,
 }
 
+/// Whom the read task tells of what it sees.
+#[derive(Debug)]
+pub(super) struct Signals {
+    /// The server wants an answer.
+    pub(super) replies: Arc<Notify>,
+    /// A table is not as it was.
+    pub(super) described: Arc<Notify>,
+}
+
 /// The state of the read task.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -37,7 +46,7 @@ pub(super) struct Reader {
     work: mpsc::Sender<Work>,
     /// One permit: the write task's idleness.
     idle: Arc<Semaphore>,
-    replies: Arc<Notify>,
+    signals: Signals,
     batch: Batch,
     end: Option<End>,
     mark: Option<Mark>,
@@ -54,7 +63,7 @@ impl Reader {
         translator: Translator,
         horizon: Horizon,
         work: mpsc::Sender<Work>,
-        replies: Arc<Notify>,
+        signals: Signals,
         end_lsn: Lsn,
     ) -> Self {
         let limits = settings.limits.clone();
@@ -66,7 +75,7 @@ impl Reader {
             translator,
             work,
             idle: Arc::new(Semaphore::new(1)),
-            replies,
+            signals,
             batch: Batch::default(),
             end: None,
             mark: None,
@@ -166,7 +175,7 @@ impl Reader {
             }
             Frame::Keepalive { wal_end, reply_requested, .. } => {
                 if reply_requested {
-                    self.replies.notify_one();
+                    self.signals.replies.notify_one();
                 }
                 if !self.assembler.is_inside() {
                     self.is_behind = false;
@@ -204,6 +213,9 @@ impl Reader {
                 }
                 Step::Names(keys) => self.look_up(keys).await?,
             }
+        }
+        if self.translator.take_changed() {
+            self.signals.described.notify_one();
         }
         self.batch.transactions += 1;
         self.end = Some(End {

@@ -22,6 +22,7 @@ use crate::{
         diverged::Divergence,
         gap::{GapEnd, Place, Reason},
         kratos,
+        picture::{self, Covered},
     },
     wire::{Connection, CreatedSlot, FrameReader, StatusWriter, System, quote_identifier},
     write::{self, Progress, WriteError, Writer},
@@ -37,6 +38,15 @@ pub(super) struct Started {
     pub(super) writer: Writer,
     pub(super) teller: Teller,
     pub(super) system: System,
+    pub(super) looked: Looked,
+}
+
+/// What the start knows of what is covered.
+pub(super) struct Looked {
+    pub(super) origin: Origin,
+    pub(super) version_num: u32,
+    /// As of the last look.
+    pub(super) covered: Option<Covered>,
 }
 
 /// Brings a source to where its stream begins.
@@ -54,17 +64,21 @@ pub(super) async fn start(
 
     let session = connect::connect(&source.conninfo, &source.name).await.map_err(Fault::Source)?;
     let silence = settings.limits.source_timeout();
-    let catalog = Catalog::load(&session, &source.publication, &source.mapping);
+    let catalog = Catalog::load_any(&session, &source.publication, &source.mapping);
     let catalog = answered(silence, catalog).await?.map_err(Fault::Catalog)?;
     if catalog.is_in_recovery {
         return Err(Fault::Continuity(ContinuityError::Standby.into()));
     }
-    catalog.check(&source.mapping).map_err(Fault::Catalog)?;
+    let fits = catalog.check(&source.mapping).map_err(Fault::Catalog);
     let slot = catalog::load_slot(&session, catalog.version_num, &source.slot);
     let slot = answered(silence, slot).await?.map_err(Fault::Catalog)?;
     // After the slot: another sidecar may be moving both, and progress moves first.
     let progress = write::load_progress(&audit, &source.name, timeout).await;
     let progress = progress.map_err(Fault::Write)?;
+    let covered = write::load_covered(&audit, &source.name, timeout).await.map_err(Fault::Write)?;
+    if !may_go_on(source, &catalog, progress.as_ref(), covered.as_ref()) {
+        fits?;
+    }
 
     // An SQL_ASCII database may hold any bytes: converting them would stop the stream for good, so they come raw.
     let encoding = if catalog.server_encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" };
@@ -92,12 +106,18 @@ pub(super) async fn start(
         Err(finding) => Err(accepted.pass(&source.name, finding, slot.as_ref())),
     };
 
+    if !matches!(plan, Ok(Plan::Resume { .. }) | Err(Ok(Loss { way: Way::Skip { .. }, .. }))) {
+        // A snapshot reads what must be there.
+        catalog.check(&source.mapping).map_err(Fault::Catalog)?;
+    }
     let mapping = std::sync::Arc::clone(&source.mapping);
     let limits = translate_limits(&settings.limits);
     let teller = Teller::new(origin, &source.name, &mapping).on_timeline(system.timeline);
     let mut translator = Translator::new(origin, &source.name, mapping, limits);
     translator.set_identifier_key(source.identifier_key.clone());
     translator.set_timeline(system.timeline);
+    translator.restore_known(covered.as_ref().map(Covered::known).unwrap_or_default());
+    let looked = Looked { origin, version_num: catalog.version_num, covered };
     let place = Place { origin, timeline: system.timeline };
     let first = First { settings, source, session, catalog: &catalog, place };
     let (writer, from) = match plan {
@@ -123,7 +143,26 @@ pub(super) async fn start(
     let stream = replication.start_replication(&source.slot, from, &options);
     let (frames, status) = answered(silence, stream).await?.map_err(Fault::Wire)?;
     standing.send_modify(|standing| standing.is_released = false);
-    Ok(Started { frames, status, translator, writer, teller, system })
+    Ok(Started { frames, status, translator, writer, teller, system, looked })
+}
+
+/// Whether a source is followed though its mapping does not fit now. At a first start nothing is lost by waiting, and with settings that are new it is they that are wrong. But what changed of a source that was followed no stop can repair: the log says what it says, and it is kept for us as long as we wait.
+fn may_go_on(
+    source: &Source,
+    catalog: &Catalog,
+    progress: Option<&Progress>,
+    covered: Option<&Covered>,
+) -> bool {
+    let Some(covered) = covered.filter(|_| progress.is_some_and(|progress| !progress.creating))
+    else {
+        return false;
+    };
+    let is_known = |hole: &picture::Hole| {
+        let mut known = covered.holes.iter();
+        known.any(|known| known.object == hole.object && known.reason == hole.reason)
+    };
+    covered.fingerprint == picture::fingerprint(&source.mapping, &source.publication)
+        || catalog::holes(catalog, &source.mapping, &covered.picture).iter().all(is_known)
 }
 
 /// A session in the audit database, if that answers in time.

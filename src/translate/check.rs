@@ -29,6 +29,7 @@ pub fn check(mapping: &Mapping) -> Vec<MappingError> {
     checker.errors.extend(super::attempt::check(mapping));
     checker.errors.extend(super::gap::check(mapping));
     checker.errors.extend(super::undeliverable::check(mapping));
+    checker.errors.extend(super::picture::check(mapping));
     checker.errors.extend(super::context::check(mapping));
     checker.errors.extend(mapping.kratos.iter().flat_map(|kratos| kratos.check(mapping)));
     checker.errors.sort_by_key(|error| (error.line, error.column));

@@ -1,17 +1,16 @@
 //! A mapping and a relation → the rules of its table. What does not fit is told with its place in the mapping.
 
+mod around;
+
 use super::{
-    cascade::{Kin, Link},
     lookup::{KeySource, Lookup},
-    mapping::{
-        ConditionSpec, Mapping, MappingError, NamesSpec, OperationWord, RuleSpec, meant_or_known,
-    },
-    remember::Remember,
-    rule::{Collected, Condition, JsonKind, NameFeed, RowsKey, Rule, Source, Takes, Test},
+    mapping::{ConditionSpec, Mapping, MappingError, OperationWord, RuleSpec, meant_or_known},
+    rule::{Condition, JsonKind, RowsKey, Rule, Source, Takes, Test},
+    stopped::Stopped,
     unfold::Unfold,
-    value::{KeyPart, LookupSpec, Name, OneOrMore, RowsSpec, Scalar, ValueSpec},
+    value::{KeyPart, LookupSpec, Name, OneOrMore, Scalar, ValueSpec},
 };
-use crate::{decode::ReplicaIdentity, tuple::Relation};
+use crate::tuple::Relation;
 use std::{borrow::Cow, collections::BTreeMap};
 
 /// Compiles what a mapping says about one relation.
@@ -22,13 +21,34 @@ pub struct Compiler<'a> {
     /// Columns that the table has and the publication leaves out, where the catalog is known; the stream does not tell them.
     unpublished: Option<&'a [String]>,
     pub errors: Vec<MappingError>,
+    /// What is left out because it does not fit.
+    pub stopped: Stopped,
+    /// Faults of old values that the replica identity does not carry, and those of them with which a rule works all the same.
+    old_faults: usize,
+    harmless: usize,
+    /// What the mapping wants to be remembered of the relation's rows cannot be.
+    forgets: bool,
 }
 
 impl<'a> Compiler<'a> {
     /// A compiler for one relation.
     #[must_use]
     pub fn new(mapping: &'a Mapping, relation: &'a Relation) -> Self {
-        Self { mapping, relation: Cow::Borrowed(relation), unpublished: None, errors: Vec::new() }
+        Self {
+            mapping,
+            relation: Cow::Borrowed(relation),
+            unpublished: None,
+            errors: Vec::new(),
+            stopped: Stopped::default(),
+            old_faults: 0,
+            harmless: 0,
+            forgets: false,
+        }
+    }
+
+    /// How many faults stop something.
+    fn faults(&self) -> usize {
+        self.errors.len() - self.harmless
     }
 
     /// Every fault of what the mapping says about a table of the catalog.
@@ -40,12 +60,12 @@ impl<'a> Compiler<'a> {
     ) -> Vec<MappingError> {
         let mut compiler = Self::new(mapping, relation);
         compiler.unpublished = Some(unpublished);
+        compiler.remember();
         compiler.rules();
         compiler.unfolds();
         compiler.ignores();
         compiler.name_feeds();
         compiler.collected();
-        compiler.remember();
         compiler.moved();
         compiler.kin();
         let mut errors = compiler.errors;
@@ -70,7 +90,13 @@ impl<'a> Compiler<'a> {
             if *spec.table.get_ref() == qualified {
                 let number = numbers.entry(spec.event_type.get_ref()).or_default();
                 if wanted(spec) {
-                    rules.push(self.rule(spec, (place, *number), slot));
+                    let before = self.faults();
+                    let rule = self.rule(spec, (place, *number), slot);
+                    if self.faults() == before {
+                        rules.push(rule);
+                    } else {
+                        self.stopped.rule(spec);
+                    }
                 }
                 *number += 1;
             }
@@ -92,6 +118,7 @@ impl<'a> Compiler<'a> {
                 continue;
             }
             seen.push(which);
+            let before = self.faults();
             let column = self.compared(&each.column);
             let (column_name, key) = which;
             let fields = super::needs::entry_fields(mapping, &qualified, column_name);
@@ -103,115 +130,25 @@ impl<'a> Compiler<'a> {
                 let hint = "\"each\" takes the entries of a json or jsonb column, or of a text[].";
                 self.error(&each.column, message, Some(hint.to_owned()));
             }
-            let relation = super::unfold::relation(&self.relation, column_name, &fields);
-            let relation = std::mem::replace(&mut self.relation, Cow::Owned(relation));
             let is_mine = |spec: &RuleSpec| {
                 spec.each.as_ref().is_some_and(|each| {
                     (each.column.get_ref().as_str(), each.key.as_deref()) == which
                 })
             };
+            let is_readable = self.faults() == before;
+            let relation = super::unfold::relation(&self.relation, column_name, &fields);
+            let relation = std::mem::replace(&mut self.relation, Cow::Owned(relation));
             let rules = self.rules_of(is_mine);
             let relation = std::mem::replace(&mut self.relation, relation).into_owned();
             let (fields, key) =
                 (fields.into_iter().map(str::to_owned).collect(), key.map(str::to_owned));
-            unfolds.push(Unfold { column, kind, key, fields, relation, rules });
+            if is_readable {
+                unfolds.push(Unfold { column, kind, key, fields, relation, rules });
+            } else {
+                rules.iter().for_each(|rule| self.stopped.compiled(rule));
+            }
         }
         unfolds
-    }
-
-    /// The changes of the relation that are no event.
-    pub fn ignores(&mut self) -> Vec<Takes> {
-        let qualified = self.relation.qualified_name();
-        let mapping = self.mapping;
-        let specs = mapping.ignores.iter().filter(|spec| *spec.table.get_ref() == qualified);
-        let mut ignores = Vec::new();
-        for spec in specs {
-            let delete = spec.takes(OperationWord::Delete);
-            ignores.push(Takes {
-                insert: spec.takes(OperationWord::Insert),
-                update: spec.takes(OperationWord::Update),
-                delete,
-                when: self.conditions(&spec.when, delete),
-                changed: spec.changed.iter().map(|column| self.compared(column)).collect(),
-            });
-        }
-        ignores
-    }
-
-    /// What is remembered of the relation's rows, because its replica identity does not carry it.
-    pub fn remember(&mut self) -> Option<Remember> {
-        let qualified = self.relation.qualified_name();
-        let (names, columns) = self.mapping.remembered(&qualified)?;
-        let columns = columns.iter().map(|column| self.column(column)).collect();
-        if self.relation.replica_identity == ReplicaIdentity::Full {
-            return None;
-        }
-        let keys = self.relation.columns.iter().enumerate().filter(|(_, column)| column.key);
-        let key = keys.map(|(position, _)| position).collect();
-        Some(Remember { names, key, columns })
-    }
-
-    /// The columns by which a row is known again when it moves to another partition.
-    pub fn moved(&mut self) -> Vec<usize> {
-        let qualified = self.relation.qualified_name();
-        let mapping = self.mapping;
-        let columns = mapping.moved.iter().find(|(table, _)| *table.get_ref() == qualified);
-        let columns = columns.map(|(_, columns)| columns.as_slice()).unwrap_or_default();
-        columns.iter().map(|column| self.compared(column)).collect()
-    }
-
-    /// Of which rows the relation's rows are parents or children.
-    pub fn kin(&mut self) -> Kin {
-        let qualified = self.relation.qualified_name();
-        let mapping = self.mapping;
-        let mut kin = Kin::default();
-        for (slot, spec) in mapping.cascades.iter().enumerate() {
-            if *spec.child.get_ref() == qualified {
-                let key = spec.key.keys().map(|column| self.compared(column)).collect();
-                let when = self.conditions(&spec.when, true);
-                kin.parents.push(Link { slot, key, when });
-            }
-            if *spec.parent.get_ref() == qualified {
-                let key = spec.key.values().map(|column| self.compared(column)).collect();
-                kin.children.push(Link { slot, key, when: Vec::new() });
-            }
-        }
-        kin
-    }
-
-    /// The names that rows of the relation give.
-    pub fn name_feeds(&mut self) -> Vec<NameFeed> {
-        let qualified = self.relation.qualified_name();
-        let mapping = self.mapping;
-        let specs = mapping.names.iter().map(|(_, spec)| spec).enumerate();
-        let mut feeds = Vec::new();
-        for (names, NamesSpec { table, key, name }) in specs {
-            if *table.get_ref() == qualified {
-                let key = key.0.iter().map(|column| self.column(column)).collect();
-                let name = self.source(name.get_ref(), false, &mut 0);
-                feeds.push(NameFeed { names, key, name });
-            }
-        }
-        feeds
-    }
-
-    /// The lists to which rows of the relation belong.
-    pub fn collected(&mut self) -> Vec<Collected> {
-        let qualified = self.relation.qualified_name();
-        let mapping = self.mapping;
-        let mut collected = Vec::new();
-        for (slot, RowsSpec { table, on, key, when, column }) in mapping.rows_specs().enumerate() {
-            if *table.get_ref() == qualified {
-                collected.push(Collected {
-                    slot,
-                    key: key.keys().map(|column| self.column(column)).collect(),
-                    column: self.column(column),
-                    when: self.conditions(when, false),
-                    on: on.iter().copied().map(Into::into).collect(),
-                });
-            }
-        }
-        collected
     }
 
     fn rule(&mut self, spec: &RuleSpec, (place, number): (usize, usize), mut slot: usize) -> Rule {
@@ -226,11 +163,14 @@ impl<'a> Compiler<'a> {
         let target = spec.target.as_ref().map(|spec| value(self, spec));
         let error_message = spec.error_message.as_ref().map(|spec| value(self, spec));
         let caller = spec.caller.as_ref().map(|spec| value(self, spec));
+        let old_faults = self.old_faults;
         let payload = spec
             .payload
             .iter()
             .map(|(key, spec)| (json_key(key.get_ref()), value(self, spec)))
             .collect();
+        // An old value that is not there is left out of a payload; whatever else reads it would be wrong.
+        self.harmless += self.old_faults - old_faults;
         let changed = spec.changed.iter().map(|column| self.compared(column)).collect();
         let once_per = spec.once_per.as_ref().map(|columns| columns.0.as_slice());
         let once_per = once_per.unwrap_or_default().iter();
@@ -401,7 +341,9 @@ impl<'a> Compiler<'a> {
         let is_remembered = self.mapping.remembered(&qualified).is_some_and(|(_, columns)| {
             columns.iter().any(|column| column.get_ref() == name.get_ref())
         });
+        let is_remembered = is_remembered && !self.forgets;
         if position != usize::MAX && !self.relation.carries_old(position) && !is_remembered {
+            self.old_faults += 1;
             let (table, column) = (self.relation.qualified_name(), name.get_ref());
             // No bare ALTER TABLE … REPLICA IDENTITY FULL here: beside a column list it makes every update of the portal fail.
             self.error(

@@ -296,7 +296,7 @@ pub(super) fn write_event(
 }
 
 /// The caller that contexts name, and the word for how it is known.
-fn push_context_caller(
+pub(super) fn push_context_caller(
     named: Option<Named<'_>>,
     events: &mut crate::event::Events,
     flags: &mut Flags,

@@ -24,29 +24,31 @@ mod moved;
 pub mod names;
 pub mod needs;
 pub mod origin;
+pub mod picture;
 pub mod remember;
 pub mod rule;
+pub mod stopped;
 pub mod table;
 pub mod undeliverable;
 pub mod unfold;
 pub mod value;
 
 use crate::{
-    decode::{Message, OldTuple, RelationMessage, TupleData},
+    decode::{Message, OldTuple, TupleData},
     event::{ChangeKey, Commit, Events, Origin},
     lsn::Lsn,
     spool::Cursor,
     transaction::{Transaction, TransactionError},
-    tuple::{Operation, Relation, Row, RowSpans, Value},
+    tuple::{Operation, Row, RowSpans, Value},
 };
 use caller::{Gathered, joined_key, name_text};
 use gather::{Gathering, Window, needs_names, remembered};
 use kratos::Kratos;
-use mapping::{Mapping, MappingErrors};
+use mapping::Mapping;
 use names::{NameKey, NameRow, Names};
 use rule::{Rule, Source};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     num::NonZeroUsize,
     sync::Arc,
 };
@@ -68,12 +70,6 @@ pub enum TranslateError {
         xid: u32,
         #[source]
         source: TransactionError,
-    },
-    #[error("the mapping does not fit the table as it was at {lsn}")]
-    Mapping {
-        lsn: Lsn,
-        #[source]
-        source: MappingErrors,
     },
     #[error("a change names the relation with oid {oid}, which the stream did not describe")]
     UnknownRelation { oid: u32 },
@@ -144,6 +140,10 @@ pub struct Translator {
     mapping: Arc<Mapping>,
     collects: bool,
     tables: Tables,
+    /// Tables of the mapping by the oid that they had last, so that one is known again by another name.
+    known: BTreeMap<u32, String>,
+    /// A table came that is not as it was.
+    has_changed: bool,
     contexts: context::Readers,
     names: Names,
     kratos: Option<Kratos>,
@@ -168,6 +168,8 @@ impl Translator {
             mapping,
             collects,
             tables: Tables::default(),
+            known: BTreeMap::new(),
+            has_changed: false,
             contexts,
             names,
             kratos,
@@ -209,15 +211,10 @@ impl Translator {
         }
     }
 
-    fn compile(&self, message: &RelationMessage<'_>, lsn: Lsn) -> Result<Table, TranslateError> {
-        Table::compile(&self.mapping, Relation::from_message(message))
-            .map_err(|source| TranslateError::Mapping { lsn, source })
-    }
-
     /// Translates on into `batch`, until the transaction ends, the batch is full or names are missing.
     ///
     /// # Errors
-    /// The transaction cannot be read, or a relation in it does not fit the mapping.
+    /// The transaction cannot be read.
     pub fn advance(
         &mut self,
         transaction: &Transaction,
@@ -251,7 +248,7 @@ impl Translator {
             let mut place = Place { transaction, gathered, once, last, events, audit, wal_start };
             let missing = match message {
                 Message::Relation(message) => {
-                    self.tables.put(self.compile(&message, transaction.commit_lsn)?);
+                    self.describe(&message);
                     false
                 }
                 Message::Truncate { cascade, restart_identity, relations } => {
@@ -353,9 +350,13 @@ impl Translator {
                 self.emit(rule, row, told, place, batch);
             }
         });
+        let is_stopped = table.stopped.takes(row.operation) && !row.is_no_op();
+        if is_stopped {
+            self.change_unmapped(table, row, place, batch);
+        }
         let is_left = !taken && !row.is_no_op() && (table.has_rules() || !table.is_used());
         // Entries that cannot be read are counted, whatever else the row was told as.
-        if is_left || !is_read {
+        if is_left || is_stopped || !is_read {
             let key = (Arc::clone(&table.name), row.operation);
             *batch.unmapped.entry(key).or_default() += 1;
         }

@@ -4,9 +4,10 @@ use super::{
     cascade::Kin,
     compile::Compiler,
     kratos::spec::Kind,
-    mapping::{Mapping, MappingErrors},
+    mapping::{Mapping, MappingError, MappingErrors},
     remember::Remember,
     rule::{Collected, NameFeed, Rule, Source, Takes},
+    stopped::Stopped,
     unfold::Unfold,
 };
 use crate::tuple::Relation;
@@ -30,6 +31,8 @@ pub struct Table {
     pub(super) has_lookups: bool,
     /// Which of Kratos' tables it is.
     pub(super) kratos: Option<Kind>,
+    /// What the mapping says of the table and does not fit it.
+    pub stopped: Stopped,
 }
 
 impl Table {
@@ -38,24 +41,31 @@ impl Table {
     /// # Errors
     /// Columns that the relation does not have, or whose old values it does not carry.
     pub fn compile(mapping: &Mapping, relation: Relation) -> Result<Self, MappingErrors> {
+        let (table, errors) = Self::fit(mapping, relation);
+        if errors.is_empty() { Ok(table) } else { Err(MappingErrors(errors)) }
+    }
+
+    /// Compiles what fits of the mapping, and tells what does not. What does not stands still ([`Stopped`]).
+    #[must_use]
+    pub fn fit(mapping: &Mapping, relation: Relation) -> (Self, Vec<MappingError>) {
         let mut compiler = Compiler::new(mapping, &relation);
+        // First: what rules may read of before a change depends on it.
+        let remember = compiler.remember();
         let (rules, unfolds, ignores) = (compiler.rules(), compiler.unfolds(), compiler.ignores());
-        let (feeds, remember, kin) = (compiler.name_feeds(), compiler.remember(), compiler.kin());
+        let (feeds, kin) = (compiler.name_feeds(), compiler.kin());
         let (moved, collected) = (compiler.moved(), compiler.collected());
-        let mut errors = compiler.errors;
-        let kratos = mapping.kratos.as_ref();
-        errors.extend(kratos.iter().flat_map(|spec| spec.check_relation(mapping, &relation, None)));
-        let kratos = kratos.and_then(|spec| spec.table(&relation)).map(|table| table.kind);
-        if !errors.is_empty() {
-            return Err(MappingErrors(errors));
+        let (mut errors, mut stopped) = (compiler.errors, compiler.stopped);
+        let of_kratos = mapping.kratos.as_ref();
+        let faults = of_kratos.map(|spec| spec.check_relation(mapping, &relation, None));
+        let faults = faults.unwrap_or_default();
+        let kratos = of_kratos.and_then(|spec| spec.table(&relation)).map(|table| table.kind);
+        let kratos = kratos.filter(|_| faults.is_empty());
+        if !faults.is_empty() {
+            stopped.kratos();
         }
-        let all = rules.iter().chain(unfolds.iter().flat_map(|unfold| &unfold.rules));
-        let has_lookups =
-            all.flat_map(Rule::sources).any(|source| matches!(source, Source::Lookup { .. }));
-        let name = relation.qualified_name().into();
-        Ok(Self {
-            relation,
-            name,
+        errors.extend(faults);
+        let name: Arc<str> = relation.qualified_name().into();
+        let mut table = Self {
             rules,
             unfolds,
             ignores,
@@ -64,9 +74,47 @@ impl Table {
             moved,
             feeds,
             collected,
-            has_lookups,
             kratos,
-        })
+            ..Self::bare(relation, name)
+        };
+        if stopped.all {
+            stopped.table(mapping, &table.name);
+            (table.rules, table.unfolds, table.moved) = (Vec::new(), Vec::new(), Vec::new());
+        }
+        let all = table.rules.iter().chain(table.unfolds.iter().flat_map(|unfold| &unfold.rules));
+        table.has_lookups =
+            all.flat_map(Rule::sources).any(|source| matches!(source, Source::Lookup { .. }));
+        table.stopped = stopped.with_columns(mapping, &table.name, &table.relation);
+        (table, errors)
+    }
+
+    /// The table that the mapping calls `mapped` and that has another name now: all that the mapping says of it stands still.
+    #[must_use]
+    pub fn renamed(mapping: &Mapping, relation: Relation, mapped: &str) -> Self {
+        let name: Arc<str> = relation.qualified_name().into();
+        let mut stopped = Stopped::default();
+        stopped.table(mapping, mapped);
+        let mut table = Self::bare(relation, name);
+        table.stopped = stopped.with_columns(mapping, mapped, &table.relation);
+        table
+    }
+
+    fn bare(relation: Relation, name: Arc<str>) -> Self {
+        Self {
+            relation,
+            name,
+            rules: Vec::new(),
+            unfolds: Vec::new(),
+            ignores: Vec::new(),
+            remember: None,
+            kin: Kin::default(),
+            moved: Vec::new(),
+            feeds: Vec::new(),
+            collected: Vec::new(),
+            has_lookups: false,
+            kratos: None,
+            stopped: Stopped::default(),
+        }
     }
 
     /// The columns by which its rows are remembered, if they are.
@@ -104,6 +152,10 @@ impl Tables {
     pub(super) fn get(&self, oid: u32) -> Option<&Arc<Table>> {
         let position = self.0.binary_search_by_key(&oid, |(oid, _)| *oid).ok()?;
         self.0.get(position).map(|(_, table)| table)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Table> {
+        self.0.iter().map(|(_, table)| &**table)
     }
 
     pub(super) fn put(&mut self, table: Table) {

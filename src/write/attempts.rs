@@ -175,7 +175,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn count_events(&self, events: u64) -> Result<(), WriteError> {
+    pub(super) async fn count_events(&self, events: u64) -> Result<(), WriteError> {
         const QUERY: &str =
             "UPDATE portal_audit.progress SET events = events + $2 WHERE source = $1";
         if events == 0 {

@@ -164,7 +164,11 @@ impl Writer {
     }
 
     /// A range of events, passing over those that are there.
-    async fn insert(&self, events: &Events, range: Range<usize>) -> Result<(), WriteError> {
+    pub(super) async fn insert(
+        &self,
+        events: &Events,
+        range: Range<usize>,
+    ) -> Result<(), WriteError> {
         let all: Vec<Event<'_>> = events.iter().skip(range.start).take(range.len()).collect();
         for chunk in all.chunks(INSERT_EVENTS_MAX) {
             let arrays = Arrays::new(chunk.iter().copied());

@@ -42,7 +42,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("sql", &["budget", "config", "translate", "wire", "write"]),
-    ("status", &["budget", "catalog", "chain", "config", "connect", "lsn"]),
+    ("status", &["budget", "catalog", "chain", "config", "connect", "lsn", "translate"]),
     ("show", &["status"]),
     (
         "pipeline",

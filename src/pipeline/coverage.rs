@@ -1,0 +1,159 @@
+//! Looks at the source's catalog again and again: what is covered, and what has changed of it.
+//!
+//! The clock task lends its session. A look is three statements on the catalog's own rows; only if it finds something new is the mapping held against it. What it finds goes to the write task, which knows the last look and makes the events.
+
+use super::Work;
+use crate::{
+    catalog::{self, Catalog, CatalogError},
+    chain::chain,
+    config::{Settings, Source},
+    connect::Session,
+    event::Origin,
+    lsn::Lsn,
+    timestamp::Timestamp,
+    translate::{
+        mapping::Mapping,
+        picture::{Change, Covered, Hole, Look, Picture},
+    },
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
+};
+
+/// What looks at one source.
+#[derive(Debug)]
+pub(super) struct Watch {
+    source: String,
+    publication: String,
+    mapping: Arc<Mapping>,
+    origin: Origin,
+    version_num: u32,
+    interval: Duration,
+    /// Weak: the write task ends when the read task has, and not later.
+    work: mpsc::WeakSender<Work>,
+    /// A table of the stream is not as it was: look at once.
+    pub(super) described: Arc<Notify>,
+    /// What tells a table that was dropped from one that was renamed.
+    known: Option<Picture>,
+    /// What the last look of this session found.
+    last: Option<(Picture, Vec<Hole>)>,
+    looked_at: Option<Instant>,
+}
+
+impl Watch {
+    pub(super) fn new(
+        settings: &Settings,
+        source: &Source,
+        (origin, version_num): (Origin, u32),
+        covered: Option<&Covered>,
+        work: mpsc::WeakSender<Work>,
+    ) -> Self {
+        Self {
+            source: source.name.clone(),
+            publication: source.publication.clone(),
+            mapping: Arc::clone(&source.mapping),
+            origin,
+            version_num,
+            interval: Duration::from_millis(settings.limits.coverage_interval_ms),
+            work,
+            described: Arc::new(Notify::new()),
+            known: covered.map(|covered| covered.picture.clone()),
+            last: None,
+            looked_at: None,
+        }
+    }
+
+    /// Looks, if it is time to.
+    ///
+    /// # Errors
+    /// The source does not answer.
+    pub(super) async fn look(
+        &mut self,
+        session: &Session,
+        before: (Timestamp, Lsn),
+        is_asked: bool,
+    ) -> Result<(), String> {
+        let is_due = self.looked_at.is_none_or(|looked_at| looked_at.elapsed() >= self.interval);
+        if !is_due && !is_asked {
+            return Ok(());
+        }
+        self.looked_at = Some(Instant::now());
+        let look = self.take(session, before).await.map_err(|error| chain(&error))?;
+        let (answer, answered) = oneshot::channel();
+        let Some(work) = self.work.upgrade() else { return Ok(()) };
+        let (picture, holes) = (look.picture.clone(), look.holes.clone());
+        let look = Box::new(look);
+        // The write task may end meanwhile; then all end.
+        if work.send(Work::Look { look, answer }).await.is_err() {
+            return Ok(());
+        }
+        drop(work);
+        if let Ok(changes) = answered.await {
+            for change in &changes {
+                self.warn(change);
+            }
+            self.known = Some(picture.clone());
+            self.last = Some((picture, holes));
+        }
+        Ok(())
+    }
+
+    async fn take(
+        &self,
+        session: &Session,
+        (time, lsn): (Timestamp, Lsn),
+    ) -> Result<Look, CatalogError> {
+        let Self { publication, mapping, known, .. } = self;
+        let picture =
+            catalog::picture(session, self.version_num, publication, mapping, known.as_ref());
+        let picture = picture.await?;
+        let holes = match &self.last {
+            Some((last, holes)) if *last == picture => holes.clone(),
+            _ => {
+                let catalog = Catalog::load_any(session, publication, mapping).await?;
+                catalog::holes(&catalog, mapping, &picture)
+            }
+        };
+        let (time_after, lsn_after) = catalog::clock_and_log_end(session).await?;
+        Ok(Look {
+            origin: self.origin,
+            publication: publication.clone(),
+            picture,
+            holes,
+            before: (lsn, time),
+            after: (lsn_after, time_after),
+        })
+    }
+
+    fn warn(&self, change: &Change) {
+        let Change { object, is_schema, differences, missing, hole, filled } = change;
+        let what: Vec<&str> =
+            differences.iter().map(|difference| difference.what.as_str()).collect();
+        let (source, kind, object, what) =
+            (&self.source, object.kind(), object.name(), what.join(", "));
+        let event = if *is_schema { "schema_changed" } else { "coverage_changed" };
+        match (hole, filled) {
+            (Some(Hole { reason, fix, rules, .. }), _) => {
+                let rules = rules.join(", ");
+                tracing::warn!(
+                    source,
+                    event,
+                    kind,
+                    object,
+                    what,
+                    reason,
+                    fix,
+                    rules,
+                    "not covered"
+                );
+            }
+            (None, Some(_)) => tracing::warn!(source, event, kind, object, what, "covered again"),
+            (None, None) if missing.is_some() => {
+                tracing::warn!(source, event, kind, object, what, "changes may be missing");
+            }
+            (None, None) => tracing::info!(source, event, kind, object, what, "changed"),
+        }
+    }
+}
