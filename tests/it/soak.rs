@@ -6,14 +6,15 @@ use crate::support::{
     Portal, Wishes, installation,
     invariants::Watch,
     life::{Dice, Life},
-    open,
+    linked, open,
     program::{Program, SettingsFile},
+    proxy::{Ending, Proxy},
     run,
 };
 use portal_audit::{
     config::Settings,
     connect::Session,
-    demo::cluster::{Cluster, Shutdown},
+    demo::cluster::{Cluster, Options, Shutdown},
 };
 use std::{path::Path, time::Duration};
 use tokio::time::Instant;
@@ -24,7 +25,7 @@ const CLIENTS: i64 = 2;
 /// Bytes of memory that the sidecar may ever have held.
 const MEMORY_MAX: u64 = 64 << 20;
 /// Short waits, so that a run meets many faults.
-const LIMITS: &str = "audit_timeout_seconds = 2\nretry_max_seconds = 1";
+const LIMITS: &str = "audit_timeout_seconds = 2\nsource_timeout_seconds = 5\nretry_max_seconds = 1";
 
 /// What fails.
 #[derive(Debug, Clone, Copy)]
@@ -39,9 +40,12 @@ enum Fault {
     AuditReadOnly,
     EventsLocked,
     LargeTransaction,
+    LinksCut,
+    SourceSilent,
+    AuditSilent,
 }
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 13] = [
     Fault::Killed,
     Fault::Terminated,
     Fault::SourceCrashes,
@@ -52,12 +56,17 @@ const FAULTS: [Fault; 10] = [
     Fault::AuditReadOnly,
     Fault::EventsLocked,
     Fault::LargeTransaction,
+    Fault::LinksCut,
+    Fault::SourceSilent,
+    Fault::AuditSilent,
 ];
 
 /// Two servers, the sidecar, and what is known of it.
 struct Place {
     source: Cluster,
     audit: Cluster,
+    /// Between the sidecar and the two.
+    links: [Proxy; 2],
     portal: Portal,
     settings: SettingsFile,
     log: tempfile::NamedTempFile,
@@ -67,16 +76,32 @@ struct Place {
 
 impl Place {
     async fn make() -> Self {
-        let source = Cluster::start(&installation(), &[("logical_decoding_work_mem", "64kB")]);
-        let (source, audit) = (source.unwrap(), Cluster::start(&installation(), &[]).unwrap());
+        let options = Options {
+            tcp: true,
+            settings: vec![("logical_decoding_work_mem".to_owned(), "64kB".to_owned())],
+            hba: None,
+        };
+        let start = || Cluster::start_with(&installation(), &options).unwrap();
+        let (source, audit) = (start(), start());
+        let links = [Proxy::start(source.port()).await, Proxy::start(audit.port()).await];
         let wishes = Wishes { name: "soak", limits: LIMITS, ..Wishes::default() };
         let portal = apart(crate::support::portal(&source, wishes).await, &source, &audit).await;
+        // The test itself looks past them.
+        let text = portal.settings_text.clone();
+        let text = text.replace(
+            &audit.dsn("soak_audit", "postgres"),
+            &linked::dsn(links[1].port, "soak_audit"),
+        );
+        let text =
+            text.replace(&source.dsn("soak", "postgres"), &linked::dsn(links[0].port, "soak"));
+        assert_eq!(text.matches("host=127.0.0.1").count(), 2, "{text}");
+        let portal = Portal { settings_text: text, ..portal };
         let settings = SettingsFile::new(&portal);
         let log = tempfile::NamedTempFile::new().unwrap();
         let program = Program::run_logging(&settings.path, "info", log.path());
         let program = Some(program);
         portal.streaming().await;
-        Self { source, audit, portal, settings, log, program, memory: 0 }
+        Self { source, audit, links, portal, settings, log, program, memory: 0 }
     }
 
     fn restart_program(&mut self) {
@@ -142,6 +167,13 @@ impl Place {
                 life.wait(while_away * 4).await;
                 run(&audit, "COMMIT").await;
             }
+            Fault::LinksCut => {
+                for link in &self.links {
+                    link.cut_all(Ending::Reset);
+                }
+            }
+            Fault::SourceSilent => self.links[0].stall_all(),
+            Fault::AuditSilent => self.links[1].stall_all(),
             Fault::LargeTransaction => {
                 let first = 1_000_000_000 + dice.below(1 << 30);
                 let acts = format!(
