@@ -54,6 +54,8 @@ use keeper::{Keeper, Standing};
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 /// A session that lasted this long was a good one: the next wait is the first again.
 const SESSION_GOOD: Duration = Duration::from_secs(30);
+/// Asked to stop, we write and confirm what was read for at most this long; whoever asks kills after 10 s, as a rule.
+const DRAIN_MAX: Duration = Duration::from_secs(8);
 
 /// Why a source's session ended.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +81,12 @@ pub enum Fault {
     /// Not an error of ours or of the source's.
     #[error("the source is being stopped, and does not wait until its backlog is written")]
     SourceStops,
+    #[error("{what}")]
+    InTheWay {
+        what: String,
+        #[source]
+        source: WireError,
+    },
     #[error("the slot is being given up: it keeps more than limits.wal_budget_bytes")]
     OverBudget,
     #[error("the source refused to look at its slots")]
@@ -92,7 +100,7 @@ impl Fault {
     #[must_use]
     pub fn is_definite(&self) -> bool {
         match self {
-            Self::Wire(error) => {
+            Self::Wire(error) | Self::InTheWay { source: error, .. } => {
                 is_definite_code(error.sqlstate())
                     || matches!(
                         error,
@@ -114,7 +122,8 @@ impl Fault {
                     || matches!(error, SnapshotError::Mapping(_) | SnapshotError::Row { .. })
             }
             Self::Write(error) => {
-                is_definite_code(error.sqlstate()) || matches!(error, WriteError::TooLarge)
+                is_definite_code(error.sqlstate())
+                    || matches!(error, WriteError::TooLarge | WriteError::Shape { .. })
             }
             Self::Catalog(_) | Self::Continuity(_) | Self::Translate(_) => true,
             Self::Transaction(error) => !matches!(error, TransactionError::Spool { .. }),
@@ -224,7 +233,9 @@ async fn sessions(
             outcome = Box::pin(session(settings, source, &mut accepted, &standing, stop.clone())) => outcome,
             () = until(&mut held, true) => Err(Fault::OverBudget),
         };
-        standing.send_modify(|standing| standing.is_in_session = false);
+        standing.send_modify(|standing| {
+            (standing.is_in_session, standing.has_tried) = (false, true);
+        });
         let Err(fault) = outcome else {
             tracing::info!(source = name, "stopped");
             return None;
@@ -234,7 +245,10 @@ async fn sessions(
             tracing::error!(source = name, error, "source stopped: this needs a human");
             return Some(Ended { source: name.to_owned(), fault });
         }
-        if started.elapsed() >= SESSION_GOOD {
+        let has_company =
+            matches!(&fault, Fault::Write(error) if error.sqlstate() == Some("23505"));
+        standing.send_modify(|standing| standing.has_company |= has_company);
+        if has_company || started.elapsed() >= SESSION_GOOD {
             retry = RETRY_FIRST;
         }
         let wait = jittered(retry);
@@ -294,18 +308,29 @@ async fn session(
     tasks.spawn(clock.run());
     let replies_wanted = Arc::clone(&replies);
     let reader = read::Reader::new(settings, translator, horizon, work, replies_wanted, end_lsn);
-    tasks.spawn(reader.run(frames, stop));
+    tasks.spawn(reader.run(frames, stop.clone()));
     tasks.spawn(write(writer, teller, stored, work_taken, written));
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);
     tasks.spawn(confirm::confirm(status, written_seen, replies, confirm_interval));
     // The read task ends first, then the write task has written what it was given, then the last of it is confirmed. The first fault ends them all.
-    while let Some(joined) = tasks.join_next().await {
-        match joined {
-            Ok(result) => result?,
-            Err(_panicked) => return Err(Fault::Task),
+    let drained = async {
+        until(&mut stop, true).await;
+        sleep(DRAIN_MAX).await;
+    };
+    let ended = async {
+        while let Some(joined) = tasks.join_next().await {
+            joined.unwrap_or(Err(Fault::Task))?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = ended => ended,
+        () = drained => {
+            let source = source.name.as_str();
+            tracing::warn!(source, "not all that was read could be written in time: it is read again at the next start");
+            Ok(())
         }
     }
-    Ok(())
 }
 
 /// The write task: one batch after the other, and after each commit the new position.

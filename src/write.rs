@@ -36,7 +36,11 @@ const PROGRESS_MOVED: &str = "PA001";
 /// Why a batch was not written. The server's report is not a source, because printing that prints DETAIL too, and DETAIL quotes the row.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    #[error("the audit database refused to {action}: {}", connect::describe(report))]
+    #[error(
+        "the audit database refused to {action}: {}{}",
+        connect::describe(report),
+        hint(report)
+    )]
     Database { action: &'static str, report: tokio_postgres::Error },
     #[error("the audit database did not answer within {seconds} s")]
     Silent { seconds: u64 },
@@ -44,6 +48,27 @@ pub enum WriteError {
     Moved { source_name: String },
     #[error("a batch is too large for one statement of the protocol")]
     TooLarge,
+    /// Found before anything is written.
+    #[error("the table public.events is not as it is given: {}", .faults.join("; "))]
+    Shape { faults: Vec<String> },
+}
+
+/// The fix, where the SQLSTATE names one, as a sentence with a full stop and a space before it.
+fn hint(report: &tokio_postgres::Error) -> &'static str {
+    match connect::sqlstate_of(report) {
+        Some("53100") => ". Its disk is full: make room. Nothing is lost, it is tried again.",
+        Some("53300") => {
+            ". It has no session left for us: raise max_connections, or the role's CONNECTION LIMIT."
+        }
+        Some("25006") => {
+            ". It is a standby, or default_transaction_read_only is on: it is tried again."
+        }
+        Some("42501") => {
+            ". GRANT portal_audit_writer to the sidecar's role, then start it again: nothing is lost."
+        }
+        Some("42P01" | "42703" | "42883") => ". Run `portal-audit sql audit` there.",
+        _ => "",
+    }
 }
 
 impl WriteError {
@@ -52,7 +77,7 @@ impl WriteError {
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Database { report, .. } => connect::sqlstate_of(report),
-            Self::Silent { .. } | Self::Moved { .. } | Self::TooLarge => None,
+            Self::Silent { .. } | Self::Moved { .. } | Self::TooLarge | Self::Shape { .. } => None,
         }
     }
 }
@@ -95,6 +120,8 @@ pub struct Writer {
     is_open: bool,
     /// Nothing was written since the start, so rows may exist.
     is_first: bool,
+    /// Another sidecar writes the same events, so any row may exist.
+    never_copies: bool,
     pending: Totals,
 }
 
@@ -121,22 +148,6 @@ async fn answered<T>(
         Ok(Err(report)) => Err(WriteError::Database { action, report }),
         Ok(Ok(value)) => Ok(value),
     }
-}
-
-/// Creates the schema `portal_audit` where it is missing or older.
-///
-/// # Errors
-/// The role may not create it; then `portal-audit sql audit` is for ops to run.
-pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteError> {
-    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL";
-    let row =
-        answered(timeout, "look for its schema", session.client.query_one(PROBE, &[])).await?;
-    if row.get::<_, bool>(0) {
-        return Ok(());
-    }
-    // Several sources start at once, and CREATE … IF NOT EXISTS is not safe against itself.
-    let script = format!("BEGIN; SELECT pg_advisory_xact_lock(7021660001); {AUDIT_SQL}; COMMIT");
-    answered(timeout, "create the schema portal_audit", session.client.batch_execute(&script)).await
 }
 
 /// Reads the progress of a source.
@@ -249,6 +260,7 @@ impl Writer {
             end_lsn,
             is_open: false,
             is_first: true,
+            never_copies: false,
             pending: Totals::default(),
         })
     }
@@ -257,6 +269,11 @@ impl Writer {
     #[must_use]
     pub fn end_lsn(&self) -> Lsn {
         self.end_lsn
+    }
+
+    /// Never takes the way that cannot pass over a row which exists.
+    pub fn never_copy(&mut self) {
+        self.never_copies = true;
     }
 
     /// Writes a batch. With an `end` it is committed and progress moves there; without, it is the next piece of a large transaction, and the audit transaction stays open.
@@ -281,7 +298,7 @@ impl Writer {
             self.end_lsn = end.end_lsn;
             self.pending = Totals::default();
             self.is_open = false;
-            self.is_first = false;
+            self.is_first = self.never_copies;
         }
         Ok(())
     }
@@ -445,6 +462,8 @@ impl Writer {
 mod attempts;
 mod gap;
 mod parameters;
+mod prepare;
 pub use attempts::Ends;
 pub use gap::{begin_anew, open_gap};
 use parameters::{Arrays, Moved, put_event};
+pub use prepare::prepare;

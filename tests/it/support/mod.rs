@@ -3,6 +3,7 @@
 pub mod kratos;
 pub mod program;
 pub mod servers;
+pub mod tmpfs;
 
 use portal_audit::{
     chain::chain,
