@@ -266,10 +266,10 @@ async fn until(told: &mut watch::Receiver<bool>, word: bool) {
     drop(told.wait_for(|told| *told == word).await);
 }
 
-/// A wait of three quarters to five quarters, so that several sidecars do not come back at one moment.
+/// A wait of three quarters of it or more, so that several sidecars do not come back at one moment.
 fn jittered(wait: Duration) -> Duration {
     // The keys of a hasher are the random numbers that std has.
-    let random = RandomState::new().build_hasher().finish() % 512;
+    let random = RandomState::new().build_hasher().finish() % 256;
     wait * 3 / 4 + wait * u32::try_from(random).unwrap_or(0) / 1_024
 }
 

@@ -17,7 +17,7 @@ pub async fn reader(session: &Session, slot: &str) -> Result<Option<String>, Cat
 /// # Errors
 /// The source does not answer.
 pub async fn oldest_writer(session: &Session) -> Result<Option<String>, CatalogError> {
-    const QUERY: &str = "SELECT coalesce(format('the prepared transaction %L of database %I', p.gid, p.database), format('process %s%s', l.pid, ' of ' || nullif(concat_ws(', ', 'database ' || quote_ident(a.datname), 'role ' || quote_ident(a.usename), nullif(a.application_name, ''), 'open since ' || to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SS')), ''))) FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid) LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND p.transaction = l.transactionid WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() ORDER BY age(l.transactionid) DESC LIMIT 1";
+    const QUERY: &str = "SELECT CASE WHEN l.pid IS NULL THEN format('the prepared transaction %L of database %s', p.gid, p.database) ELSE format('process %s%s', l.pid, ' of ' || nullif(concat_ws(', ', 'database ' || quote_ident(a.datname), 'role ' || quote_ident(a.usename), nullif(a.application_name, ''), 'open since ' || to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SS')), '')) END FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid) LEFT JOIN pg_prepared_xacts p ON l.pid IS NULL AND p.transaction = l.transactionid WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid() ORDER BY age(l.transactionid) DESC LIMIT 1";
     text(session, QUERY, &[]).await
 }
 

@@ -26,6 +26,7 @@ mod ops;
 mod oracle;
 mod replay;
 mod restart;
+mod several;
 mod shapes;
 mod shutdown;
 mod slot;

@@ -327,8 +327,8 @@ const SHAPES: [(&str, &str, &str); 14] = [
         "column timestamp cuts its values",
     ),
     (
-        "ALTER TABLE events ALTER target SET NOT NULL",
-        "ALTER TABLE events ALTER target DROP NOT NULL",
+        "UPDATE events SET target = ''; ALTER TABLE events ALTER target SET NOT NULL",
+        "ALTER TABLE events ALTER target DROP NOT NULL; UPDATE events SET target = NULL",
         "column target must be able to hold NULL",
     ),
     (
