@@ -85,7 +85,7 @@ pub enum Fault {
     InTheWay {
         what: String,
         #[source]
-        source: WireError,
+        source: Box<WireError>,
     },
     #[error("the slot is being given up: it keeps more than limits.wal_budget_bytes")]
     OverBudget,
@@ -100,7 +100,8 @@ impl Fault {
     #[must_use]
     pub fn is_definite(&self) -> bool {
         match self {
-            Self::Wire(error) | Self::InTheWay { source: error, .. } => {
+            Self::InTheWay { source, .. } => is_definite_code(source.sqlstate()),
+            Self::Wire(error) => {
                 is_definite_code(error.sqlstate())
                     || matches!(
                         error,

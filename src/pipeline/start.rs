@@ -164,7 +164,7 @@ async fn explained(source: &Source, error: WireError) -> Fault {
         }
     };
     match asked.await {
-        Some(what) => Fault::InTheWay { what, source: error },
+        Some(what) => Fault::InTheWay { what, source: Box::new(error) },
         None => Fault::Wire(error),
     }
 }
