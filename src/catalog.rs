@@ -13,8 +13,10 @@ use crate::{
 use tokio_postgres::types::PgLsn;
 
 mod picture;
+mod sessions;
 mod transactions;
 pub use picture::{holes, picture};
+pub use sessions::{oldest_writer, reader, slots_used};
 pub use transactions::{Outcome, clock_and_log_end, is_server, log_end, outcomes};
 
 /// Why a source cannot be followed as it is. A server's report is not a source of the error: its DETAIL is not for the log.

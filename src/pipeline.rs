@@ -53,6 +53,9 @@ use tokio::{
     time::sleep,
 };
 
+/// Asked to stop, we write and confirm what was read for at most this long; whoever asks kills after 10 s, as a rule.
+const DRAIN_MAX: Duration = Duration::from_secs(8);
+
 /// Why a source's session ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
@@ -89,6 +92,12 @@ pub enum Fault {
     /// Not an error of ours or of the source's.
     #[error("the source is being stopped, and does not wait until its backlog is written")]
     SourceStops,
+    #[error("{what}")]
+    InTheWay {
+        what: String,
+        #[source]
+        source: Box<WireError>,
+    },
     #[error("the slot is being given up: it keeps more than limits.wal_budget_bytes")]
     OverBudget,
     #[error("the source refused to look at its slots")]
@@ -104,6 +113,7 @@ impl Fault {
     #[must_use]
     pub fn is_definite(&self) -> bool {
         match self {
+            Self::InTheWay { source, .. } => is_definite_code(source.sqlstate()),
             Self::Wire(error) => {
                 is_definite_code(error.sqlstate())
                     || matches!(
@@ -126,7 +136,8 @@ impl Fault {
                     || matches!(error, SnapshotError::Mapping(_) | SnapshotError::Row { .. })
             }
             Self::Write(error) => {
-                is_definite_code(error.sqlstate()) || matches!(error, WriteError::TooLarge)
+                is_definite_code(error.sqlstate())
+                    || matches!(error, WriteError::TooLarge | WriteError::Shape { .. })
             }
             Self::Continuity(refusal) => !refusal.finding.may_pass(),
             Self::Catalog(_) | Self::Translate(_) => true,
@@ -261,7 +272,9 @@ async fn sessions(
             outcome = Box::pin(session(settings, source, (&mut accepted, &mut retry), &standing, stop.clone())) => outcome,
             () = until(&mut held, true) => Err(Fault::OverBudget),
         };
-        standing.send_modify(|standing| standing.is_in_session = false);
+        standing.send_modify(|standing| {
+            (standing.is_in_session, standing.has_tried) = (false, true);
+        });
         let Err(fault) = outcome else {
             tracing::info!(source = name, "stopped");
             return None;
@@ -325,12 +338,23 @@ async fn session(
     tasks.spawn(clock.run());
     let signals = read::Signals { replies: Arc::clone(&replies), described };
     let reader = read::Reader::new(settings, translator, horizon, work, signals, end_lsn);
-    tasks.spawn(reader.run(frames, stop));
+    tasks.spawn(reader.run(frames, stop.clone()));
     let fingerprint = picture::fingerprint(&source.mapping, &source.publication);
     tasks.spawn(write(writer, teller, fingerprint, stored, work_taken, written));
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);
     tasks.spawn(confirm::confirm(status, written_seen.clone(), replies, confirm_interval));
-    let ended = all(tasks, source).await;
+    let drained = async {
+        until(&mut stop, true).await;
+        sleep(DRAIN_MAX).await;
+    };
+    let ended = tokio::select! {
+        ended = all(tasks, source) => ended,
+        () = drained => {
+            let source = source.name.as_str();
+            tracing::warn!(source, "not all that was read could be written in time: it is read again at the next start");
+            Ok(())
+        }
+    };
     if *written_seen.borrow() > end_lsn {
         retry.moved();
     }

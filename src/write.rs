@@ -41,7 +41,11 @@ const PROGRESS_MOVED: &str = "PA001";
 /// Why a batch was not written. The server's report is not a source, because printing that prints DETAIL too, and DETAIL quotes the row.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    #[error("the audit database refused to {action}: {}", connect::describe(report))]
+    #[error(
+        "the audit database refused to {action}: {}{}",
+        connect::describe(report),
+        hint(report)
+    )]
     Database { action: &'static str, report: tokio_postgres::Error },
     #[error("the audit database did not answer within {seconds} s")]
     Silent { seconds: u64 },
@@ -49,6 +53,27 @@ pub enum WriteError {
     Moved { source_name: String },
     #[error("a batch is too large for one statement of the protocol")]
     TooLarge,
+    /// Found before anything is written.
+    #[error("the table public.events is not as it is given: {}", .faults.join("; "))]
+    Shape { faults: Vec<String> },
+}
+
+/// The fix, where the SQLSTATE names one, as a sentence with a full stop and a space before it.
+fn hint(report: &tokio_postgres::Error) -> &'static str {
+    match connect::sqlstate_of(report) {
+        Some("53100") => ". Its disk is full: make room. Nothing is lost, it is tried again.",
+        Some("53300") => {
+            ". It has no session left for us: raise max_connections, or the role's CONNECTION LIMIT."
+        }
+        Some("25006") => {
+            ". It is a standby, or default_transaction_read_only is on: it is tried again."
+        }
+        Some("42501") => {
+            ". GRANT portal_audit_writer to the sidecar's role, then start it again: nothing is lost."
+        }
+        Some("42P01" | "42703" | "42883") => ". Run `portal-audit sql audit` there.",
+        _ => "",
+    }
 }
 
 impl WriteError {
@@ -57,7 +82,7 @@ impl WriteError {
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Database { report, .. } => connect::sqlstate_of(report),
-            Self::Silent { .. } | Self::Moved { .. } | Self::TooLarge => None,
+            Self::Silent { .. } | Self::Moved { .. } | Self::TooLarge | Self::Shape { .. } => None,
         }
     }
 }
@@ -130,22 +155,6 @@ async fn answered<T>(
         Ok(Err(report)) => Err(WriteError::Database { action, report }),
         Ok(Ok(value)) => Ok(value),
     }
-}
-
-/// Creates the schema `portal_audit` where it is missing or older.
-///
-/// # Errors
-/// The role may not create it; then `portal-audit sql audit` is for ops to run.
-pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteError> {
-    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regprocedure('portal_audit.phantoms(text,bigint,pg_lsn,pg_lsn)') IS NOT NULL AND to_regclass('portal_audit.coverage') IS NOT NULL";
-    let row =
-        answered(timeout, "look for its schema", session.client.query_one(PROBE, &[])).await?;
-    if row.get::<_, bool>(0) {
-        return Ok(());
-    }
-    // Several sources start at once, and CREATE … IF NOT EXISTS is not safe against itself.
-    let script = format!("BEGIN; SELECT pg_advisory_xact_lock(7021660001); {AUDIT_SQL}; COMMIT");
-    answered(timeout, "create the schema portal_audit", session.client.batch_execute(&script)).await
 }
 
 /// Reads the progress of a source.
@@ -457,9 +466,11 @@ mod deliver;
 mod diverged;
 mod gap;
 mod parameters;
+mod prepare;
 mod reconcile;
 pub use attempts::Ends;
 pub use coverage::load_covered;
 pub use diverged::store_timeline;
 pub use gap::{begin_anew, open_gap};
 use parameters::{Arrays, Moved};
+pub use prepare::prepare;

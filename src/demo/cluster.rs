@@ -77,6 +77,8 @@ pub struct Options {
     pub hba: Option<String>,
     /// Settings as in `postgres -c name=value`; they win over ours.
     pub settings: Vec<(String, String)>,
+    /// Variables of the server's environment.
+    pub environment: Vec<(String, String)>,
 }
 
 /// How a server is told to end.
@@ -160,6 +162,11 @@ impl Cluster {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What the next start of the server has.
+    pub fn options_mut(&mut self) -> &mut Options {
+        &mut self.options
     }
 
     /// A connection string over the socket, as keywords and values.
@@ -264,6 +271,7 @@ impl Cluster {
         // The folder, because ours may be closed to the server's user; a process group, so that
         // Ctrl-C on a terminal reaches us alone; the locale, so that the log is in English.
         shell.current_dir(self.folder.path()).process_group(0).env("LC_ALL", "C");
+        shell.envs(self.options.environment.iter().map(|(name, value)| (name, value)));
         // It prints nothing; as its standard output the lock is its own for as long as it lives.
         let lock = self.folder.share_lock()?;
         shell.stdin(Stdio::piped()).stdout(lock).stderr(Stdio::null());

@@ -32,6 +32,8 @@ pub(super) struct Standing {
     pub(super) owner: Owner,
     /// A stream of ours is open, or being opened.
     pub(super) is_in_session: bool,
+    /// A session has ended, so the audit database was asked at least once.
+    pub(super) has_tried: bool,
     /// It was given up, and no marker could be made.
     pub(super) is_released: bool,
 }
@@ -119,7 +121,10 @@ impl Keeper {
         let Some(kept) = kept else { return Ok(()) };
         self.warn(&kept);
         let is_over = kept.level(self.budget) == Level::Over;
-        if !is_over || self.action == WalBudgetAction::Warn {
+        // At the start the first session may yet find out that the slot is not ours.
+        let Standing { owner, has_tried, .. } = *self.standing.borrow();
+        let is_early = owner == Owner::Unknown && !has_tried;
+        if !is_over || self.action == WalBudgetAction::Warn || is_early {
             return Ok(());
         }
         self.give_up(&session, &kept).await.map_err(|error| chain(&error))

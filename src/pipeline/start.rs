@@ -24,7 +24,9 @@ use crate::{
         kratos,
         picture::{self, Covered},
     },
-    wire::{Connection, CreatedSlot, FrameReader, StatusWriter, System, quote_identifier},
+    wire::{
+        Connection, CreatedSlot, FrameReader, StatusWriter, System, WireError, quote_identifier,
+    },
     write::{self, Progress, WriteError, Writer},
 };
 use std::time::Duration;
@@ -140,8 +142,11 @@ pub(super) async fn start(
         }
     };
     let options = options(source, &settings.limits);
-    let stream = replication.start_replication(&source.slot, from, &options);
-    let (frames, status) = answered(silence, stream).await?.map_err(Fault::Wire)?;
+    let streaming = replication.start_replication(&source.slot, from, &options);
+    let (frames, status) = match answered(silence, streaming).await? {
+        Ok(streaming) => streaming,
+        Err(error) => return Err(explained(source, error).await),
+    };
     standing.send_modify(|standing| standing.is_released = false);
     Ok(Started { frames, status, translator, writer, teller, system, looked })
 }
@@ -172,6 +177,37 @@ async fn open_audit(settings: &Settings, source: &Source) -> Result<Session, Fau
     match opened.await {
         Ok(opened) => opened.map_err(Fault::Audit),
         Err(_elapsed) => Err(Fault::Write(WriteError::Silent { seconds: timeout.as_secs() })),
+    }
+}
+
+/// Who or what is in the way, where the server's own words do not name it.
+async fn explained(source: &Source, error: WireError) -> Fault {
+    let slot = &source.slot;
+    let asked = async {
+        let session = connect::connect(&source.conninfo, &source.name).await.ok()?;
+        match error.sqlstate()? {
+            "55006" => {
+                let reader = catalog::reader(&session, slot).await.ok()??;
+                Some(format!("slot \"{slot}\" is read by {reader}; it is waited for"))
+            }
+            "55P03" => {
+                let writer = catalog::oldest_writer(&session).await.ok()??;
+                Some(format!(
+                    "slot \"{slot}\" cannot be made while a transaction is open that began before: {writer} has the oldest. End it, or wait; it is tried again"
+                ))
+            }
+            "53400" => {
+                let used = catalog::slots_used(&session).await.ok()??;
+                Some(format!(
+                    "there is no room for slot \"{slot}\": {used} replication slots are in use. Raise max_replication_slots, or drop a slot that nobody uses; it is tried again"
+                ))
+            }
+            _ => None,
+        }
+    };
+    match asked.await {
+        Some(what) => Fault::InTheWay { what, source: Box::new(error) },
+        None => Fault::Wire(error),
     }
 }
 
@@ -426,7 +462,10 @@ impl First<'_> {
         let failover = catalog.version_num >= 170_000;
         let created =
             replication.create_slot(&source.slot, catalog.version_num, failover, wait).await;
-        let CreatedSlot { consistent_point, snapshot } = created.map_err(Fault::Wire)?;
+        let CreatedSlot { consistent_point, snapshot } = match created {
+            Ok(created) => created,
+            Err(error) => return Err(explained(source, error).await),
+        };
         tracing::info!(
             source = source.name,
             slot = source.slot,

@@ -9,6 +9,7 @@ pub mod program;
 pub mod proxy;
 pub mod servers;
 pub mod standby;
+pub mod tmpfs;
 
 use invariants::Watch;
 use portal_audit::{

@@ -14,6 +14,19 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
+/// The same with so many bytes of address space. `None`, and a line that says so, where there is no `prlimit`.
+#[expect(clippy::disallowed_methods, reason = "this test is about the process")]
+pub fn limited(bytes: u64, arguments: &[&str]) -> Option<Command> {
+    if !Command::new("prlimit").arg("--version").output().is_ok_and(|out| out.status.success()) {
+        println!("not run: there is no prlimit");
+        return None;
+    }
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--as={bytes}")).arg(env!("CARGO_BIN_EXE_portal-audit"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+    Some(command)
+}
+
 /// A settings file on the disk.
 pub struct SettingsFile {
     _folder: tempfile::TempDir,

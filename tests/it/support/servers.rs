@@ -1,6 +1,6 @@
 //! A source and an audit database on servers of their own, so that each can be stopped, killed or filled up without the other.
 
-use super::{Portal, installation, open, portal_between, signal_server};
+use super::{Portal, installation, open, portal_between};
 use portal_audit::{
     chain::chain,
     config::Settings,
@@ -84,10 +84,5 @@ impl Servers {
 
     pub fn source_log(&self) -> String {
         std::fs::read_to_string(self.source.socket_dir().join("log")).unwrap()
-    }
-
-    /// SIGKILL to the server's first process: no checkpoint, no goodbye.
-    pub fn kill_server(cluster: &Cluster) {
-        signal_server(cluster, "KILL");
     }
 }
