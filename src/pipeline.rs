@@ -26,7 +26,7 @@ use crate::{
     catalog::CatalogError,
     chain::chain,
     config::{Settings, Source},
-    connect::ConnectError,
+    connect::{ConnectError, POOLER},
     continuity::{Acceptance, Refusal},
     lsn::Lsn,
     snapshot::SnapshotError,
@@ -77,6 +77,7 @@ impl Fault {
         match self {
             Self::Wire(error) => {
                 is_definite_code(error.sqlstate())
+                    || matches!(error, WireError::NotLetIn { sqlstate, .. } if sqlstate == POOLER)
                     || matches!(
                         error,
                         WireError::PasswordRefused { .. }
@@ -87,7 +88,7 @@ impl Fault {
                     )
             }
             Self::Source(error) | Self::Audit(error) => {
-                is_definite_code(error.sqlstate()) || matches!(error, ConnectError::ConnInfo { .. })
+                is_definite_code(error.sqlstate()) || error.is_definite()
             }
             Self::Catalog(CatalogError::Query { report }) => {
                 is_definite_code(crate::connect::sqlstate_of(report))
