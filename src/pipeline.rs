@@ -100,8 +100,12 @@ impl Fault {
             Self::Write(error) => {
                 is_definite_code(error.sqlstate()) || matches!(error, WriteError::TooLarge)
             }
-            Self::Catalog(_) | Self::Continuity(_) | Self::Translate(_) => true,
-            Self::Transaction(error) => !matches!(error, TransactionError::Spool { .. }),
+            Self::Catalog(_) | Self::Continuity(_) => true,
+            Self::Transaction(error)
+            | Self::Translate(TranslateError::Transaction { source: error, .. }) => {
+                !matches!(error, TransactionError::Spool { .. })
+            }
+            Self::Translate(_) => true,
             Self::Silent { .. } | Self::Task => false,
         }
     }

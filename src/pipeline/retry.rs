@@ -1,7 +1,7 @@
 //! When a source is tried again after its session ended, and when it is not.
 
 use super::Fault;
-use crate::{connect::ConnectError, wire::WireError};
+use crate::{connect::ConnectError, translate::TranslateError, wire::WireError};
 use std::{
     hash::{BuildHasher as _, RandomState},
     time::Duration,
@@ -80,7 +80,10 @@ impl Fault {
     fn is_unreadable(&self) -> bool {
         match self {
             Self::Wire(WireError::Protocol(_)) => true,
-            Self::Transaction(_) => self.is_definite(),
+            Self::Transaction(_) | Self::Translate(TranslateError::Transaction { .. }) => {
+                self.is_definite()
+            }
+            Self::Translate(TranslateError::UnknownRelation { .. }) => true,
             _ => false,
         }
     }
