@@ -5,16 +5,13 @@ mod socket;
 
 pub use socket::{Stream, resolve};
 
-use crate::conninfo::{Address, ConnInfo, ConnInfoError, Transport, advice};
+use crate::conninfo::{Address, ConnInfo, ConnInfoError, Refused, Transport};
 use guard::{Guarded, Refusal};
 use std::{error::Error as _, future, io, time::Duration};
 use tokio::{task::JoinSet, time};
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, NoTls, error::DbError, tls::NoTlsStream,
 };
-
-/// SQLSTATE of a server that does not know what our startup packet says: it is no PostgreSQL, but a pooler.
-pub const POOLER: &str = "08P01";
 
 /// An open connection. Dropping it ends the connection, also in the midst of a query.
 #[derive(Debug)]
@@ -48,22 +45,8 @@ pub enum ConnectError {
     },
     /// The server answered with an error. Its report is not kept as a source, because printing
     /// that prints DETAIL too.
-    #[error(
-        "{address} refused role \"{user}\" for database \"{dbname}\": {message} (SQLSTATE {sqlstate}).{}",
-        advice(.sqlstate)
-    )]
-    Server {
-        /// The server.
-        address: Address,
-        /// The role.
-        user: String,
-        /// The database.
-        dbname: String,
-        /// Five characters (manual, appendix A).
-        sqlstate: String,
-        /// The primary message.
-        message: String,
-    },
+    #[error("{0}")]
+    Server(Box<Refused>),
     /// The server asks for the password in a form that gives it away.
     #[error(
         "refused to send the password of role \"{user}\" to {address} as {method}: whoever sits in between could ask for that. \
@@ -102,7 +85,7 @@ impl ConnectError {
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
-            Self::Server { sqlstate, .. } => Some(sqlstate),
+            Self::Server(refused) => Some(&refused.sqlstate),
             _ => None,
         }
     }
@@ -112,7 +95,7 @@ impl ConnectError {
     pub fn is_definite(&self) -> bool {
         match self {
             Self::ConnInfo { .. } | Self::PasswordRefused { .. } | Self::NoPassword { .. } => true,
-            Self::Server { sqlstate, .. } => sqlstate == POOLER,
+            Self::Server(refused) => refused.is_by_pooler(),
             Self::Timeout { .. } | Self::Unreachable { .. } => false,
         }
     }
@@ -121,7 +104,7 @@ impl ConnectError {
     /// unless it only says that it cannot serve now (57P03: starting, stopping, recovering).
     fn is_of_this_address(&self) -> bool {
         match self {
-            Self::Server { sqlstate, .. } => sqlstate == "57P03",
+            Self::Server(refused) => refused.sqlstate == "57P03",
             Self::Timeout { .. } | Self::Unreachable { .. } => true,
             _ => false,
         }
@@ -212,13 +195,13 @@ fn not_let_in(
     let refusal = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
     let refusal = refusal.and_then(io::Error::get_ref).and_then(|cause| cause.downcast_ref());
     match (error.as_db_error(), refusal) {
-        (Some(report), _) => ConnectError::Server {
+        (Some(report), _) => ConnectError::Server(Box::new(Refused {
             address,
             user,
             dbname: conninfo.dbname().to_owned(),
             sqlstate: report.code().code().to_owned(),
             message: report.message().to_owned(),
-        },
+        })),
         (None, Some(Refusal::GivesAway(method))) => {
             ConnectError::PasswordRefused { address, user, method }
         }

@@ -8,12 +8,12 @@
 //! ends after [`CONNECT_TIMEOUT_DEFAULT`] where libpq would wait for ever.
 
 mod address;
-mod advice;
+mod refused;
 mod sslmode;
 mod text;
 
 pub use address::Address;
-pub use advice::advice;
+pub use refused::Refused;
 pub use sslmode::{SslMode, Transport};
 
 use address::{SOCKET_DIRS_DEFAULT, addresses};

@@ -26,7 +26,7 @@ use crate::{
     catalog::CatalogError,
     chain::chain,
     config::{Settings, Source},
-    connect::{ConnectError, POOLER},
+    connect::ConnectError,
     continuity::{Acceptance, Refusal},
     lsn::Lsn,
     snapshot::SnapshotError,
@@ -77,7 +77,7 @@ impl Fault {
         match self {
             Self::Wire(error) => {
                 is_definite_code(error.sqlstate())
-                    || matches!(error, WireError::NotLetIn { sqlstate, .. } if sqlstate == POOLER)
+                    || matches!(error, WireError::NotLetIn(refused) if refused.is_by_pooler())
                     || matches!(
                         error,
                         WireError::PasswordRefused { .. }
@@ -103,7 +103,7 @@ impl Fault {
             Self::Catalog(_) | Self::Continuity(_) => true,
             Self::Transaction(error)
             | Self::Translate(TranslateError::Transaction { source: error, .. }) => {
-                !matches!(error, TransactionError::Spool { .. })
+                !matches!(error, TransactionError::Spool { .. } | TransactionError::SpoolRead(_))
             }
             Self::Translate(_) => true,
             Self::Silent { .. } | Self::Task => false,

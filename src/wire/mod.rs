@@ -21,7 +21,7 @@ pub use stream::{FrameReader, StatusWriter};
 pub use walsender::{CreatedSlot, System, quote_identifier};
 
 use crate::{
-    conninfo::{Address, ConnInfoError, advice},
+    conninfo::{Address, ConnInfoError, Refused},
     lsn::Lsn,
 };
 use std::{io, time::Duration};
@@ -90,22 +90,8 @@ pub enum WireError {
     #[error("the server did not prove that it knows the password")]
     Scram(#[source] io::Error),
     /// The server did not let us in.
-    #[error(
-        "{address} refused role \"{user}\" for the stream of database \"{dbname}\": {message} (SQLSTATE {sqlstate}).{}",
-        advice(.sqlstate)
-    )]
-    NotLetIn {
-        /// The server.
-        address: Address,
-        /// The role.
-        user: String,
-        /// The database.
-        dbname: String,
-        /// Five characters (manual, appendix A).
-        sqlstate: String,
-        /// The primary message.
-        message: String,
-    },
+    #[error("{0}")]
+    NotLetIn(Box<Refused>),
     /// The server reported an error.
     #[error("{during}: {message} (SQLSTATE {sqlstate}){}", hint(.sqlstate))]
     Server {
@@ -148,7 +134,8 @@ impl WireError {
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
-            Self::Server { sqlstate, .. } | Self::NotLetIn { sqlstate, .. } => Some(sqlstate),
+            Self::Server { sqlstate, .. } => Some(sqlstate),
+            Self::NotLetIn(refused) => Some(&refused.sqlstate),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     connect::{Stream, resolve},
-    conninfo::{Address, ConnInfo, Transport},
+    conninfo::{Address, ConnInfo, Refused, Transport},
 };
 use bytes::{Buf, BytesMut};
 use postgres_protocol::message::{backend, frontend};
@@ -109,13 +109,11 @@ impl Connection {
         let password = || conninfo.password(address.host(), address.port()).map_err(refused);
         let outcome = connection.log_in(&mut Login::new(conninfo.user(), &password)).await;
         outcome.map_err(|error| match error {
-            WireError::Server { sqlstate, message, .. } => WireError::NotLetIn {
-                address: address.clone(),
-                user: conninfo.user().to_owned(),
-                dbname: conninfo.dbname().to_owned(),
-                sqlstate,
-                message,
-            },
+            WireError::Server { sqlstate, message, .. } => {
+                let (user, dbname) = (conninfo.user().to_owned(), conninfo.dbname().to_owned());
+                let address = address.clone();
+                WireError::NotLetIn(Box::new(Refused { address, user, dbname, sqlstate, message }))
+            }
             other => other,
         })?;
         Ok(connection)

@@ -60,7 +60,7 @@ fn nonsense() -> Vec<(&'static str, Fault, fn(&Message<'_>) -> bool, &'static st
             "short_change",
             replace(&data(&garbled)),
             |m| m.is_pgoutput(b'I'),
-            "the stream cannot be read",
+            "ends inside its field",
         ),
         ("no_begin", Fault::Swallow, is_begin, "the stream cannot be read"),
         ("copy_done", replace(&message(b'c', b"")), is_commit, "the source ended the stream"),
