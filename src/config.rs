@@ -220,7 +220,17 @@ impl Settings {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(path, &text)
+        let settings = Self::parse(path, &text)?;
+        let mut written = settings.sources.iter().map(|source| &source.conninfo);
+        let has_password =
+            settings.audit.is_password_written() || written.any(ConnInfo::is_password_written);
+        let is_open =
+            std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+        if has_password && is_open {
+            let path = path.display();
+            tracing::warn!(%path, "others may read the settings, which hold a password: run chmod 0600 on them, or use a passfile");
+        }
+        Ok(settings)
     }
 
     /// Reads settings from `text`; paths in it are relative to `path`.

@@ -8,10 +8,12 @@
 //! ends after [`CONNECT_TIMEOUT_DEFAULT`] where libpq would wait for ever.
 
 mod address;
+mod refused;
 mod sslmode;
 mod text;
 
 pub use address::Address;
+pub use refused::Refused;
 pub use sslmode::{SslMode, Transport};
 
 use address::{SOCKET_DIRS_DEFAULT, addresses};
@@ -147,6 +149,7 @@ pub struct ConnInfo {
     user: String,
     dbname: String,
     password: Option<String>,
+    is_password_written: bool,
     passfile: Option<PathBuf>,
     sslmode: SslMode,
     application_name: Option<String>,
@@ -180,6 +183,7 @@ impl ConnInfo {
     pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConnInfoError> {
         let mut given = text::read(text)?;
         given.retain(|_, value| !value.is_empty());
+        let is_password_written = given.contains_key("password");
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         for (variable, parameter) in ENV_NOT_HONOURED {
             if env(variable).is_some() && !given.contains_key(parameter) {
@@ -193,7 +197,7 @@ impl ConnInfo {
                 given.insert(parameter, value);
             }
         }
-        let conninfo = Self::from_parameters(given, &env)?;
+        let conninfo = Self { is_password_written, ..Self::from_parameters(given, &env)? };
         conninfo.addresses.iter().try_for_each(|address| conninfo.transport(address).map(drop))?;
         Ok(conninfo)
     }
@@ -218,6 +222,7 @@ impl ConnInfo {
             dbname: given.remove("dbname").unwrap_or_else(|| user.clone()),
             user,
             password: given.remove("password"),
+            is_password_written: false,
             passfile: given
                 .remove("passfile")
                 .map(PathBuf::from)
@@ -227,6 +232,12 @@ impl ConnInfo {
             connect_timeout: connect_timeout(given.get("connect_timeout").map(String::as_str))?,
             options: given.remove("options").unwrap_or_default(),
         })
+    }
+
+    /// Whether the string itself holds a password, which then lies where the string does.
+    #[must_use]
+    pub fn is_password_written(&self) -> bool {
+        self.is_password_written
     }
 
     /// The servers to try, in order; at least one.

@@ -116,6 +116,7 @@ impl Fault {
             Self::InTheWay { source, .. } => is_definite_code(source.sqlstate()),
             Self::Wire(error) => {
                 is_definite_code(error.sqlstate())
+                    || matches!(error, WireError::NotLetIn(refused) if refused.is_by_pooler())
                     || matches!(
                         error,
                         WireError::PasswordRefused { .. }
@@ -126,7 +127,7 @@ impl Fault {
                     )
             }
             Self::Source(error) | Self::Audit(error) => {
-                is_definite_code(error.sqlstate()) || matches!(error, ConnectError::ConnInfo { .. })
+                is_definite_code(error.sqlstate()) || error.is_definite()
             }
             Self::Catalog(CatalogError::Query { report }) => {
                 is_definite_code(crate::connect::sqlstate_of(report))
@@ -140,8 +141,11 @@ impl Fault {
                     || matches!(error, WriteError::TooLarge | WriteError::Shape { .. })
             }
             Self::Continuity(refusal) => !refusal.finding.may_pass(),
+            Self::Transaction(error)
+            | Self::Translate(TranslateError::Transaction { source: error, .. }) => {
+                !matches!(error, TransactionError::Spool { .. } | TransactionError::SpoolRead(_))
+            }
             Self::Catalog(_) | Self::Translate(_) => true,
-            Self::Transaction(error) => !matches!(error, TransactionError::Spool { .. }),
             Self::SourceStops
             | Self::OverBudget
             | Self::Budget(_)

@@ -18,6 +18,8 @@ use tokio::{
 
 /// A commit that is older than this on the server's own clock: we are behind, and bytes may gather in the socket.
 const BEHIND_MICROS: i64 = 20_000;
+/// A message may be so long that it is under way for minutes; as long as so many bytes of it come in time, the source is there.
+const HEARD_BYTES: usize = 64 << 10;
 /// A quiet stretch of the log is written as progress after this many bytes, however short it was.
 const QUIET_BYTES_MAX: u64 = 16 << 20;
 
@@ -89,18 +91,18 @@ impl Reader {
     /// Reads until asked to stop; then gives the write task what it has.
     ///
     /// # Silence
-    /// The confirm task asks for a keepalive each second. A source that sends nothing all the same is gone, though nobody has closed the connection: packets are lost, or somebody in between keeps it open. Only the time that we listen counts.
+    /// The confirm task asks for a keepalive each second. A source that sends nothing all the same is gone, though nobody has closed the connection: packets are lost, somebody in between keeps it open, or the length of a message was garbled and we wait for its end. Only the time that we listen counts.
     pub(super) async fn run(
         mut self,
         mut frames: FrameReader,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Fault> {
         let silence = self.limits.source_timeout();
-        let mut heard_at = Instant::now();
+        let (mut heard_at, mut heard) = (Instant::now(), 0);
         loop {
             while !self.is_full() {
                 let Some(frame) = frames.next_buffered().map_err(Fault::Wire)? else { break };
-                heard_at = Instant::now();
+                (heard_at, heard) = (Instant::now(), 0);
                 if let Some(transaction) = self.take(frame)? {
                     self.batch.attempts.settle(transaction.xid);
                     self.translate(&transaction).await?;
@@ -122,7 +124,9 @@ impl Reader {
                 }
                 filled = frames.fill(self.is_behind), if !self.is_full() => {
                     filled.map_err(Fault::Wire)?;
-                    heard_at = Instant::now();
+                    if frames.awaited() >= heard + HEARD_BYTES {
+                        (heard_at, heard) = (Instant::now(), frames.awaited());
+                    }
                 }
                 () = sleep_until(heard_at + silence), if !self.is_full() => {
                     return Err(Fault::Silent { seconds: silence.as_secs() });

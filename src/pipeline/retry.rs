@@ -1,7 +1,7 @@
 //! When a source is tried again after its session ended, and when it is not.
 
 use super::Fault;
-use crate::wire::WireError;
+use crate::{connect::ConnectError, translate::TranslateError, wire::WireError};
 use std::{
     hash::{BuildHasher as _, RandomState},
     time::Duration,
@@ -80,19 +80,28 @@ impl Fault {
     fn is_unreadable(&self) -> bool {
         match self {
             Self::Wire(WireError::Protocol(_)) => true,
-            Self::Transaction(_) => self.is_definite(),
+            Self::Transaction(_) | Self::Translate(TranslateError::Transaction { .. }) => {
+                self.is_definite()
+            }
+            Self::Translate(TranslateError::UnknownRelation { .. }) => true,
             _ => false,
         }
     }
 
-    /// Whether a server refused the login (manual, appendix A, class 28).
+    /// Whether a server refused the login (manual, appendix A, class 28), or there was no password to try.
     fn is_refused_login(&self) -> bool {
-        let code = match self {
-            Self::Wire(error) => error.sqlstate(),
-            Self::Source(error) | Self::Audit(error) => error.sqlstate(),
-            _ => None,
+        let (code, has_none) = match self {
+            Self::Wire(error) => (
+                error.sqlstate(),
+                matches!(error, WireError::NoPassword { .. } | WireError::ConnInfo { .. }),
+            ),
+            Self::Source(error) | Self::Audit(error) => (
+                error.sqlstate(),
+                matches!(error, ConnectError::NoPassword { .. } | ConnectError::ConnInfo { .. }),
+            ),
+            _ => (None, false),
         };
-        code.is_some_and(|code| code.starts_with("28"))
+        has_none || code.is_some_and(|code| code.starts_with("28"))
     }
 }
 

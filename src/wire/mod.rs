@@ -21,7 +21,7 @@ pub use stream::{FrameReader, StatusWriter};
 pub use walsender::{CreatedSlot, System, quote_identifier};
 
 use crate::{
-    conninfo::{Address, ConnInfoError},
+    conninfo::{Address, ConnInfoError, Refused},
     lsn::Lsn,
 };
 use std::{io, time::Duration};
@@ -89,6 +89,9 @@ pub enum WireError {
     /// SCRAM failed on our side: the server does not know the password, or speaks badly.
     #[error("the server did not prove that it knows the password")]
     Scram(#[source] io::Error),
+    /// The server did not let us in.
+    #[error("{0}")]
+    NotLetIn(Box<Refused>),
     /// The server reported an error.
     #[error("{during}: {message} (SQLSTATE {sqlstate}){}", hint(.sqlstate))]
     Server {
@@ -132,6 +135,7 @@ impl WireError {
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Server { sqlstate, .. } => Some(sqlstate),
+            Self::NotLetIn(refused) => Some(&refused.sqlstate),
             _ => None,
         }
     }
@@ -153,7 +157,7 @@ fn hint(sqlstate: &str) -> &'static str {
         "53300" => ". Raise max_wal_senders, or the role's CONNECTION LIMIT.",
         "53400" => ". Raise max_replication_slots, or drop a slot that nobody uses.",
         "55000" => {
-            ". The server or the slot is not in the state for this: run `portal-audit check`."
+            ". The server or the slot is not in the state for this: look at wal_level and at pg_replication_slots."
         }
         "55006" => ". Another process reads this slot; stop it, or wait until it ends.",
         "55P03" => ". An open transaction is in the way; try again once it has ended.",

@@ -2,14 +2,17 @@
 
 use super::{
     ERROR_RESPONSE_TAG, WireError, first_message, login::Login, message_length, server_error,
+    stream::SKIPPED_MAX,
 };
-use crate::conninfo::{Address, ConnInfo, Transport};
+use crate::{
+    connect::{Stream, resolve},
+    conninfo::{Address, ConnInfo, Refused, Transport},
+};
 use bytes::{Buf, BytesMut};
 use postgres_protocol::message::{backend, frontend};
-use std::{collections::BTreeMap, io, net::SocketAddr};
+use std::{collections::BTreeMap, io, net::IpAddr};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream, UnixStream},
     time,
 };
 
@@ -30,60 +33,9 @@ const LOOPBACK_RECEIVE_BUFFER_BYTES: u32 = 4 << 10;
 /// What may come between and says nothing that we need; a notice may quote a row.
 const TAGS_SKIPPED: [u8; 2] = [backend::NOTICE_RESPONSE_TAG, backend::BACKEND_KEY_DATA_TAG];
 
-/// The two ways to a server. TLS becomes a third variant, wrapped around the second.
-#[derive(Debug)]
-pub(super) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    async fn open(address: &Address) -> io::Result<Self> {
-        let (host, hostaddr, port) = match address {
-            Address::Unix { dir, port } => {
-                let socket = format!("{dir}/.s.PGSQL.{port}");
-                return Ok(Self::Unix(UnixStream::connect(socket).await?));
-            }
-            Address::Tcp { host, hostaddr, port } => (host, hostaddr, *port),
-        };
-        let resolved = match hostaddr {
-            Some(ip) => vec![SocketAddr::new(*ip, port)],
-            None => tokio::net::lookup_host((host.as_str(), port)).await?.collect(),
-        };
-        let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "no address of that name"));
-        for address in resolved {
-            outcome = Self::open_tcp(address).await;
-            if outcome.is_ok() {
-                break;
-            }
-        }
-        outcome
-    }
-
-    async fn open_tcp(address: SocketAddr) -> io::Result<Self> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // Before connecting, since the window's scale is agreed upon in the handshake.
-        let is_local = address.ip().is_loopback();
-        let bytes = if is_local { LOOPBACK_RECEIVE_BUFFER_BYTES } else { RECEIVE_BUFFER_BYTES };
-        socket.set_recv_buffer_size(bytes)?;
-        socket.set_keepalive(true)?;
-        socket.set_nodelay(true)?;
-        Ok(Self::Tcp(socket.connect(address).await?))
-    }
-
-    async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read_buf(buffer).await,
-            Self::Unix(stream) => stream.read_buf(buffer).await,
-        }
-    }
-
-    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.write_all(bytes).await,
-            Self::Unix(stream) => stream.write_all(bytes).await,
-        }
-    }
+/// The receive buffer that suits an address.
+fn receive_buffer(ip: IpAddr) -> Option<u32> {
+    Some(if ip.is_loopback() { LOOPBACK_RECEIVE_BUFFER_BYTES } else { RECEIVE_BUFFER_BYTES })
 }
 
 /// A connection in replication mode that awaits a command. Its methods are not cancel-safe: after
@@ -109,29 +61,27 @@ impl Connection {
     /// unless it says that it cannot serve now (57P03).
     pub async fn connect(conninfo: &ConnInfo, client_encoding: &str) -> Result<Self, WireError> {
         let mut outcome = Err(WireError::protocol("no address given"));
-        for address in conninfo.addresses() {
-            outcome = Self::connect_within(conninfo, address, client_encoding).await;
-            match &outcome {
-                Err(WireError::Unreachable { .. } | WireError::Timeout { .. }) => {}
-                Err(error) if error.sqlstate() == Some("57P03") => {}
-                _ => break,
+        for named in conninfo.addresses() {
+            let unresolved = |source| WireError::Unreachable { address: named.clone(), source };
+            let found = async { resolve(named).await.map_err(unresolved) };
+            let found = match within(conninfo, named, found).await {
+                Ok(found) => found,
+                Err(error) => {
+                    outcome = Err(error);
+                    continue;
+                }
+            };
+            for address in &found {
+                let connecting = Self::connect_to(conninfo, address, client_encoding);
+                outcome = within(conninfo, address, connecting).await;
+                match &outcome {
+                    Err(WireError::Unreachable { .. } | WireError::Timeout { .. }) => {}
+                    Err(error) if error.sqlstate() == Some("57P03") => {}
+                    _ => return outcome,
+                }
             }
         }
         outcome
-    }
-
-    async fn connect_within(
-        conninfo: &ConnInfo,
-        address: &Address,
-        client_encoding: &str,
-    ) -> Result<Self, WireError> {
-        let connecting = Self::connect_to(conninfo, address, client_encoding);
-        match conninfo.connect_timeout() {
-            None => connecting.await,
-            Some(after) => time::timeout(after, connecting)
-                .await
-                .map_err(|_elapsed| WireError::Timeout { address: address.clone(), after })?,
-        }
     }
 
     async fn connect_to(
@@ -142,7 +92,7 @@ impl Connection {
         let refused = |source| WireError::ConnInfo { address: address.clone(), source };
         // TLS is negotiated here, between opening the socket and the startup packet.
         let Transport::Plain = conninfo.transport(address).map_err(refused)?;
-        let stream = Stream::open(address)
+        let stream = Stream::open(address, receive_buffer)
             .await
             .map_err(|source| WireError::Unreachable { address: address.clone(), source })?;
         let mut connection = Self { stream, buffer: BytesMut::new(), parameters: BTreeMap::new() };
@@ -157,17 +107,23 @@ impl Connection {
         ];
         connection.send(|out| frontend::startup_message(packet, out)).await?;
         let password = || conninfo.password(address.host(), address.port()).map_err(refused);
-        connection.log_in(&mut Login::new(conninfo.user(), &password), address).await?;
+        let outcome = connection.log_in(&mut Login::new(conninfo.user(), &password)).await;
+        outcome.map_err(|error| match error {
+            WireError::Server { sqlstate, message, .. } => {
+                let (user, dbname) = (conninfo.user().to_owned(), conninfo.dbname().to_owned());
+                let address = address.clone();
+                WireError::NotLetIn(Box::new(Refused { address, user, dbname, sqlstate, message }))
+            }
+            other => other,
+        })?;
         Ok(connection)
     }
 
-    async fn log_in(&mut self, login: &mut Login<'_>, address: &Address) -> Result<(), WireError> {
+    async fn log_in(&mut self, login: &mut Login<'_>) -> Result<(), WireError> {
         loop {
             let message = self.receive().await?;
             match message.tag {
-                ERROR_RESPONSE_TAG => {
-                    return Err(server_error(format!("logging in at {address}"), &message.body));
-                }
+                ERROR_RESPONSE_TAG => return Err(server_error("logging in", &message.body)),
                 backend::AUTHENTICATION_TAG => {
                     if let Some(reply) = login.answer(&message.body)? {
                         self.write(&reply).await?;
@@ -206,7 +162,7 @@ impl Connection {
 
     /// The next message, past notices and parameters, which are kept.
     pub(super) async fn receive(&mut self) -> Result<Message, WireError> {
-        loop {
+        for _ in 0..SKIPPED_MAX {
             while first_message(&self.buffer)?.is_none() {
                 if message_length(&self.buffer)?.is_none()
                     || self.buffer.capacity() == self.buffer.len()
@@ -214,7 +170,7 @@ impl Connection {
                     self.buffer.reserve(8 << 10);
                 }
                 let during = "awaiting an answer";
-                let read = self.stream.read(&mut self.buffer).await;
+                let read = self.stream.read_buf(&mut self.buffer).await;
                 if read.map_err(|source| WireError::Io { during, source })? == 0 {
                     return Err(WireError::Ended);
                 }
@@ -235,7 +191,19 @@ impl Connection {
                 tag => return Ok(Message { tag, body }),
             }
         }
+        Err(WireError::protocol("notices without end"))
     }
+}
+
+/// What comes of `attempt`, within `connect_timeout`.
+async fn within<T>(
+    conninfo: &ConnInfo,
+    address: &Address,
+    attempt: impl Future<Output = Result<T, WireError>>,
+) -> Result<T, WireError> {
+    let Some(after) = conninfo.connect_timeout() else { return attempt.await };
+    let attempt = time::timeout(after, attempt).await;
+    attempt.map_err(|_elapsed| WireError::Timeout { address: address.clone(), after })?
 }
 
 /// One message of the server, its header taken off.

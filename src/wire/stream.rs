@@ -2,10 +2,9 @@
 
 use super::{
     COPY_DATA_TAG, COPY_DONE_TAG, Connection, ERROR_RESPONSE_TAG, Frame, HEADER_BYTES, WireError,
-    first_message, frame::read_frame, message_length, server_error, startup::Stream,
-    unknown_message,
+    first_message, frame::read_frame, message_length, server_error, unknown_message,
 };
-use crate::{lsn::Lsn, timestamp::Timestamp};
+use crate::{connect::Stream, lsn::Lsn, timestamp::Timestamp};
 use bytes::{Buf as _, BufMut, BytesMut};
 use postgres_protocol::message::{backend, frontend};
 use std::{
@@ -26,6 +25,9 @@ const BUFFER_BYTES_KEPT: usize = 256 << 10;
 /// How long bytes may gather while we are behind: until the next tick of tokio's timer, which with
 /// the rounding of `epoll_wait` is 1 to 1.2 ms. See [`FrameReader::fill`].
 const GATHERING_TIME: Duration = Duration::from_micros(1);
+
+/// So many messages in a row may come that say nothing: a server asked for a sign of life gives one in between.
+pub(super) const SKIPPED_MAX: u32 = 10_000;
 
 /// How long the server has to read our last words.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
@@ -127,13 +129,15 @@ struct FrameBuffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// Notices and parameters since the last frame.
+    skipped: u32,
 }
 
 impl FrameBuffer {
     fn starting_with(unread: &[u8]) -> Self {
         let mut bytes = unread.to_vec();
         bytes.resize(unread.len().max(BUFFER_BYTES_KEPT), 0);
-        Self { bytes, start: 0, end: unread.len() }
+        Self { bytes, start: 0, end: unread.len(), skipped: 0 }
     }
 
     fn unread(&self) -> &[u8] {
@@ -169,14 +173,17 @@ impl FrameBuffer {
             match tag {
                 COPY_DATA_TAG => {
                     let body = end - body.len()..end;
-                    self.start = end;
+                    (self.start, self.skipped) = (end, 0);
                     break body;
                 }
                 // A server that stops says "COPY 0", without CopyDone, once all that it sent is confirmed.
                 COPY_DONE_TAG | backend::COMMAND_COMPLETE_TAG => return Err(WireError::Ended),
                 ERROR_RESPONSE_TAG => return Err(server_error(during, body)),
                 backend::NOTICE_RESPONSE_TAG | backend::PARAMETER_STATUS_TAG => {
-                    self.start = end;
+                    (self.start, self.skipped) = (end, self.skipped + 1);
+                    if self.skipped > SKIPPED_MAX {
+                        return Err(WireError::protocol("notices without end"));
+                    }
                 }
                 tag => return Err(unknown_message(tag)),
             }
@@ -255,6 +262,12 @@ impl FrameReader {
                 Err(source) => return Err(failed(source)),
             }
         }
+    }
+
+    /// Bytes of a message that is not in whole yet.
+    #[must_use]
+    pub fn awaited(&self) -> usize {
+        self.buffer.end - self.buffer.start
     }
 
     /// How often the socket was read: the measure of how well bytes gather.

@@ -79,7 +79,7 @@ impl Place {
         let options = Options {
             tcp: true,
             settings: vec![("logical_decoding_work_mem".to_owned(), "64kB".to_owned())],
-            hba: None,
+            ..Options::default()
         };
         let start = || Cluster::start_with(&installation(), &options).unwrap();
         let (source, audit) = (start(), start());

@@ -13,7 +13,11 @@ pub fn tcp_cluster() -> &'static Cluster {
     CLUSTER.get_or_init(|| {
         let settings = [("max_connections", "200")];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let options = Options { tcp: true, settings: settings.into(), hba: None };
+        // Over TCP, members of these roles must know a password, or are sent away.
+        let hba =
+            "host all +logins 127.0.0.1/32 scram-sha-256\nhost all +strangers 127.0.0.1/32 reject";
+        let hba = Some(hba.to_owned());
+        let options = Options { tcp: true, settings: settings.into(), hba };
         Cluster::start_with(&installation(), &options).unwrap_or_else(|error| panic!("{error}"))
     })
 }

@@ -107,6 +107,8 @@ struct Shared {
     rule: Mutex<Option<Rule>>,
     weather: Mutex<Weather>,
     accepted: AtomicUsize,
+    /// All that clients have sent.
+    sent: Mutex<Vec<u8>>,
 }
 
 /// What all connections are told.
@@ -172,6 +174,11 @@ impl Proxy {
 
     pub fn set_weather(&self, weather: Weather) {
         *self.shared.weather.lock().unwrap() = weather;
+    }
+
+    /// Whether a client has sent these bytes.
+    pub fn was_sent(&self, bytes: &[u8]) -> bool {
+        self.shared.sent.lock().unwrap().windows(bytes.len()).any(|sent| sent == bytes)
     }
 
     /// How many clients have connected.
@@ -280,6 +287,9 @@ async fn pump(
             let tag = if is_first { 0 } else { bytes[0] };
             is_first = false;
             let message = Message { way, tag, body: &bytes[header..] };
+            if way == Way::ToServer {
+                shared.sent.lock().unwrap().extend_from_slice(&bytes);
+            }
             let weather = *shared.weather.lock().unwrap();
             let fault = take_fault(shared, &message);
             let passed = pass(way, &bytes, fault, weather, to, link).await;
