@@ -98,7 +98,7 @@ async fn only_lost(portal: &Portal, lost: &[&str]) {
         let is_told = proof.differences.iter().any(|line| line.contains(&format!("\"{name}\"")));
         assert!(is_told, "{name}: {:#?}", proof.differences);
     }
-    let names = "SELECT string_agg(subject, ' ' ORDER BY timestamp) FROM public.events WHERE event_type = 'user_created' AND NOT payload->'_audit' ? 'backfill'";
+    let names = "SELECT string_agg(subject, ' ' ORDER BY timestamp) FROM public.events WHERE event_type = 'user_created' AND NOT payload->'_audit' ?| ARRAY['backfill', 'inferred']";
     assert_eq!(value::<String>(&portal.audit, names).await, "before after later");
     let counted = "SELECT events = (SELECT count(*) FROM public.events) FROM portal_audit.progress";
     assert!(value::<bool>(&portal.audit, counted).await, "progress must count each event once");

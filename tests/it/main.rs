@@ -24,6 +24,7 @@ mod mapping;
 mod names;
 mod ops;
 mod oracle;
+mod reconcile;
 mod replay;
 mod restart;
 mod shapes;

@@ -65,6 +65,14 @@ impl Program {
     }
 }
 
+impl Drop for Program {
+    /// A test that fails leaves nothing behind.
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
 /// Sends a signal; std can only send SIGKILL.
 #[expect(clippy::disallowed_methods, reason = "this test is about the process")]
 pub fn signal(pid: u32, name: &str) {
