@@ -119,7 +119,7 @@ fn is_definite_code(code: Option<&str>) -> bool {
 #[derive(Debug)]
 enum Work {
     /// A batch; without an `end` the first pieces of a large transaction. The permit says, when dropped, that the write task is idle.
-    Write { batch: Batch, end: Option<End>, idle: OwnedSemaphorePermit },
+    Write { batch: Box<Batch>, end: Option<End>, idle: OwnedSemaphorePermit },
     /// Names, as of everything that was sent before.
     LookUp { keys: Vec<NameKey>, answer: oneshot::Sender<Vec<Option<String>>> },
     /// The transactions whose attempts wait for their end.

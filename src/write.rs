@@ -130,7 +130,7 @@ async fn answered<T>(
 /// # Errors
 /// The role may not create it; then `portal-audit sql audit` is for ops to run.
 pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteError> {
-    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regprocedure('portal_audit.phantoms(text,bigint,pg_lsn,pg_lsn)') IS NOT NULL";
+    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regprocedure('portal_audit.phantoms(text,bigint,pg_lsn,pg_lsn)') IS NOT NULL AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('portal_audit.names') AND attname = 'upto') AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('portal_audit.gaps') AND attname = 'last_commit')";
     let row =
         answered(timeout, "look for its schema", session.client.query_one(PROBE, &[])).await?;
     if row.get::<_, bool>(0) {

@@ -255,7 +255,7 @@ impl Reader {
                 end.complete_to = end.complete_to.min(Some(Timestamp(since.saturating_sub(1))));
             }
         }
-        let batch = std::mem::take(&mut self.batch);
+        let batch = Box::new(std::mem::take(&mut self.batch));
         if let Some(end) = end {
             self.handed = end.end_lsn;
             self.handed_at = Instant::now();

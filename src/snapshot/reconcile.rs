@@ -5,7 +5,7 @@ use crate::{
     decode::{Message, OldTuple, TupleData, decode},
     translate::{
         Table, Translator,
-        gap::Compared,
+        gap::{Compared, Gap},
         infer::{Found, Within},
     },
     tuple::{Operation, RowSpans},
@@ -56,8 +56,8 @@ impl Snapshot<'_> {
     /// The gap that is looked into; `None` if there is none, or the rows are of another database.
     pub(super) fn within(&self) -> Option<Within> {
         let (gap, end) = self.gap.as_ref().filter(|(gap, end)| !gap.is_elsewhere(end.now))?;
-        let (from_lsn, from_time) = (gap.from_lsn, gap.from_time);
-        Some(Within { from_lsn, from_time, to_lsn: end.lsn, to_time: end.time })
+        let Gap { from_lsn, from_time, told_to, .. } = *gap;
+        Some(Within { from_lsn, from_time, told_to, to_lsn: end.lsn, to_time: end.time })
     }
 
     /// What an earlier life of the source left is not how it is now; in another database it is not even about the same things. Gives the kinds of which everything was remembered.
@@ -98,7 +98,8 @@ impl Snapshot<'_> {
     /// What the gap's event says of each table with rules.
     pub(super) fn compared(&self, whole: &[String]) -> Compared {
         let mut compared = Compared::default();
-        let kratos = self.mapping.kratos.iter().flat_map(|kratos| kratos.tables());
+        let kratos = self.mapping.kratos.iter();
+        let kratos = kratos.flat_map(crate::translate::kratos::spec::KratosSpec::tables);
         let rules = self.mapping.rules.iter().map(|rule| rule.table.get_ref().clone());
         let mut tables: Vec<String> = rules.chain(kratos.map(|(name, _)| name)).collect();
         tables.sort();

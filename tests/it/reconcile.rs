@@ -1,7 +1,9 @@
 //! After a gap: what rows before and after it tell is written under its own name, marked `inferred`.
 
 use crate::support::{
-    Portal, Sidecar, Wishes, cluster, open, portal,
+    Portal, Sidecar, Wishes, cluster,
+    kratos::{KRATOS_SQL, steps, with},
+    open, portal,
     program::{Program, SettingsFile},
     run, sample, value, wait_for,
 };
@@ -190,4 +192,41 @@ async fn killed_while_rows_are_compared() {
     let told = "SELECT count(*) FILTER (WHERE event_type = 'facility_deleted') || ' ' || count(*) FILTER (WHERE event_type = 'facility_updated') || ' ' || count(DISTINCT event_uuid) FROM public.events WHERE payload->'_audit' ? 'inferred'";
     assert_eq!(value::<String>(&portal.audit, told).await, "130 130 260");
     assert_eq!(value::<i64>(&portal.audit, GAPS).await, 1);
+}
+
+/// The identity server: logins of the gap are in no row any more, and the gap says so. What waited then is never decided, so the gap begins before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_of_a_gap_are_gone() {
+    let portal = with("reconcile_kratos", KRATOS_SQL, 3_600).await;
+    steps(
+        &portal,
+        "CALL registered(1, 'wrenn');\nCALL registered(2, 'okafor7');\nCALL open_login(10);",
+    )
+    .await;
+    let sidecar = portal.start().await;
+    steps(&portal, "CALL accept(10, 'password');\nCALL open_session(20, 1);\nCALL open_login(11);\nCALL accept(11, 'password');\nCALL log_out(20);").await;
+    portal.catch_up().await;
+    sidecar.stop().await;
+    free(&portal).await;
+    let waits = "SELECT count(*) FROM portal_audit.names WHERE entity = 'kratos.pending'";
+    assert_eq!(value::<i64>(&portal.audit, waits).await, 1);
+    run(&portal.source, &format!("SELECT pg_drop_replication_slot('{}')", slot(&portal))).await;
+    steps(&portal, "CALL registered(3, 'newcomer');\nCALL open_login(12);\nCALL accept(12, 'password');\nCALL open_session(21, 2);").await;
+    let sidecar = accepted(&portal, 1).await;
+    steps(&portal, "CALL open_login(13);\nCALL accept(13, 'password');\nCALL open_session(22, 3);\nCALL log_out(21);").await;
+    portal.catch_up().await;
+    sidecar.stop().await;
+    assert_eq!(value::<i64>(&portal.audit, waits).await, 0);
+    let told = "SELECT string_agg(event_type || ' ' || subject, ', ' ORDER BY timestamp) FROM public.events WHERE timestamp > (SELECT to_time FROM portal_audit.gaps)";
+    assert_eq!(
+        value::<String>(&portal.audit, told).await,
+        "login_succeeded newcomer, logout okafor7"
+    );
+    let gap = gap(&portal).await;
+    assert!(gap["not_compared"].as_array().is_some_and(|tables| tables.len() > 3), "{gap}");
+    let late = format!(
+        "SELECT count(*) FROM public.events WHERE event_type = 'logout' AND subject = 'wrenn' AND timestamp > '{}'",
+        gap["from_time"].as_str().unwrap()
+    );
+    assert_eq!(value::<i64>(&portal.audit, &late).await, 1, "the gap begins with what waited");
 }
