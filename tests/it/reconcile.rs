@@ -98,27 +98,44 @@ async fn rows_before_and_after_a_gap() {
     assert_eq!((proof.lost, proof.doubled), (4, 0), "{:#?}", proof.differences);
 }
 
-/// With `backfill` the rows that know when they were created are told as such, and not twice.
+/// With `backfill` the rows that know when they were created are told as such, and not twice, whether they are remembered or not.
 #[tokio::test(flavor = "multi_thread")]
 async fn backfilled_rows_are_not_told_twice() {
-    let wishes = Wishes { name: "reconcile_backfill", backfill: true, ..Wishes::default() };
-    let portal = portal(cluster(), wishes).await;
-    lost(&portal, BEFORE, LOST).await;
-    let sidecar = accepted(&portal, 1).await;
-    sidecar.stop().await;
-    let told = TOLD.rsplit_once('\n').unwrap().0;
-    assert_eq!(value::<String>(&portal.audit, INFERRED).await, told);
-    let users = "SELECT count(*) FROM public.events WHERE event_type = 'user_created' AND subject = 'lost' AND payload->'_audit' ? 'backfill'";
-    assert_eq!(value::<i64>(&portal.audit, users).await, 1);
+    let text = include_str!("../../deploy/mapping/merge-reference.toml");
+    let remembers =
+        text.replace("[remember]\n", "[remember]\n\"portal.users\" = [\"institution\"]\n");
+    assert_ne!(text, remembers);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("remembers.toml");
+    std::fs::write(&path, remembers).unwrap();
+    let mapping = path.to_str().unwrap();
+    for (name, backfill, mapping) in [
+        ("reconcile_backfill", true, "merge-reference"),
+        ("reconcile_dated", true, mapping),
+        ("reconcile_not_dated", false, mapping),
+    ] {
+        let portal =
+            portal(cluster(), Wishes { name, backfill, mapping, ..Wishes::default() }).await;
+        lost(&portal, BEFORE, LOST).await;
+        let sidecar = accepted(&portal, 1).await;
+        sidecar.stop().await;
+        let told = if backfill { TOLD.rsplit_once('\n').unwrap().0 } else { TOLD };
+        assert_eq!(value::<String>(&portal.audit, INFERRED).await, told, "{name}");
+        let users = "SELECT count(*) FROM public.events WHERE event_type = 'user_created' AND subject = 'lost'";
+        assert_eq!(value::<i64>(&portal.audit, users).await, 1, "{name}");
+    }
 }
 
 /// What a TRUNCATE told is not told again, row by row.
 #[tokio::test(flavor = "multi_thread")]
 async fn truncated_rows_did_not_vanish_in_the_gap() {
     let portal = sample("reconcile_truncate").await;
+    let sidecar = portal.start().await;
+    portal.act(&facility("first")).await;
+    sidecar.stop().await;
+    free(&portal).await;
     let before = format!(
-        "{}; BEGIN; {}; TRUNCATE portal.facilities CASCADE; {}; COMMIT",
-        facility("first"),
+        "BEGIN; {}; TRUNCATE portal.facilities CASCADE; {}; COMMIT",
         facility("second"),
         facility("third")
     );
