@@ -2,7 +2,8 @@
 
 use super::{Pass, Snapshot, SnapshotError, inserted, kind};
 use crate::{
-    decode::{Message, OldTuple, TupleData, decode},
+    catalog::SourceTable,
+    decode::{Message, OldTuple, ReplicaIdentity, TupleData, decode},
     translate::{
         Table, Translator,
         gap::{Compared, Gap},
@@ -83,11 +84,19 @@ impl Snapshot<'_> {
         Ok(whole)
     }
 
+    /// Whether rows of a table are remembered: not where the log itself carries them whole.
+    fn remembers(&self, table: &str) -> bool {
+        let is_full =
+            |table: &SourceTable| table.relation.replica_identity == ReplicaIdentity::Full;
+        self.mapping.remember.iter().any(|(own, _)| own.get_ref() == table)
+            && self.catalog.table(table).is_some_and(|table| !is_full(table))
+    }
+
     /// From this snapshot on, of each table that is there. What nobody compared goes.
     pub(super) async fn remembers_all(&self, writer: &mut Writer) -> Result<(), WriteError> {
         let tables = self.mapping.remember.iter().map(|(table, _)| table.get_ref());
         let (here, gone): (Vec<&String>, Vec<&String>) =
-            tables.partition(|table| self.catalog.table(table).is_some());
+            tables.partition(|table| self.remembers(table));
         for table in gone {
             while !writer.take_rest(&kind(table)).await?.is_empty() {}
         }
@@ -105,8 +114,7 @@ impl Snapshot<'_> {
         tables.sort();
         tables.dedup();
         for table in tables {
-            let is_remembered =
-                self.mapping.remember.iter().any(|(own, _)| *own.get_ref() == table);
+            let is_remembered = self.remembers(&table);
             let mut rules = self.mapping.rules.iter();
             let is_dated =
                 rules.any(|rule| *rule.table.get_ref() == table && rule.backfill.is_some());

@@ -7,6 +7,7 @@ use crate::support::{
     program::{Program, SettingsFile},
     run, sample, value, wait_for,
 };
+use portal_audit::demo::portal::PORTAL_SQL;
 
 const GAPS: &str = "SELECT count(*) FROM public.events WHERE event_type = 'audit_gap'";
 const INFERRED: &str = "SELECT coalesce(string_agg(event_type || ' ' || subject || ' ' || (payload - '_audit')::text, E'\n' ORDER BY event_type, subject), '') FROM public.events WHERE payload->'_audit' ? 'inferred'";
@@ -102,27 +103,28 @@ async fn rows_before_and_after_a_gap() {
 #[tokio::test(flavor = "multi_thread")]
 async fn backfilled_rows_are_not_told_twice() {
     let text = include_str!("../../deploy/mapping/merge-reference.toml");
-    let remembers =
-        text.replace("[remember]\n", "[remember]\n\"portal.users\" = [\"institution\"]\n");
-    assert_ne!(text, remembers);
+    let registered = "type         = \"facility_registered\"\n";
+    let dated = text.replace(registered, &format!("{registered}backfill = \"created\"\n"));
+    assert_ne!(text, dated);
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("remembers.toml");
-    std::fs::write(&path, remembers).unwrap();
+    let path = folder.path().join("dated.toml");
+    std::fs::write(&path, dated).unwrap();
     let mapping = path.to_str().unwrap();
-    for (name, backfill, mapping) in [
-        ("reconcile_backfill", true, "merge-reference"),
-        ("reconcile_dated", true, mapping),
-        ("reconcile_not_dated", false, mapping),
-    ] {
-        let portal =
-            portal(cluster(), Wishes { name, backfill, mapping, ..Wishes::default() }).await;
+    let schema = format!(
+        "{PORTAL_SQL}; ALTER TABLE portal.facilities ADD COLUMN created TIMESTAMPTZ NOT NULL DEFAULT now()"
+    );
+    for (name, backfill) in [("reconcile_backfill", true), ("reconcile_dated", false)] {
+        let wishes = Wishes { name, backfill, mapping, schema: &schema, ..Wishes::default() };
+        let portal = portal(cluster(), wishes).await;
         lost(&portal, BEFORE, LOST).await;
         let sidecar = accepted(&portal, 1).await;
         sidecar.stop().await;
-        let told = if backfill { TOLD.rsplit_once('\n').unwrap().0 } else { TOLD };
-        assert_eq!(value::<String>(&portal.audit, INFERRED).await, told, "{name}");
-        let users = "SELECT count(*) FROM public.events WHERE event_type = 'user_created' AND subject = 'lost'";
-        assert_eq!(value::<i64>(&portal.audit, users).await, 1, "{name}");
+        let told: Vec<&str> = TOLD.lines().collect();
+        // Those of the user and of the facility that appeared have dates.
+        let inferred = if backfill { format!("{}\n{}", told[0], told[2]) } else { TOLD.to_owned() };
+        assert_eq!(value::<String>(&portal.audit, INFERRED).await, inferred, "{name}");
+        let dated = "SELECT count(*) FROM public.events WHERE subject IN ('lost', 'appeared')";
+        assert_eq!(value::<i64>(&portal.audit, dated).await, 2, "{name}");
     }
 }
 
