@@ -116,11 +116,13 @@ CREATE TABLE IF NOT EXISTS portal_audit.gaps (
   database_oid      BIGINT NOT NULL,
   from_lsn          PG_LSN NOT NULL,
   from_time         TIMESTAMPTZ NOT NULL,
+  last_commit       TIMESTAMPTZ,
   accepted_at       TIMESTAMPTZ NOT NULL DEFAULT now(),
   to_lsn            PG_LSN,
   to_time           TIMESTAMPTZ,
   event_uuid        UUID
 );
+ALTER TABLE portal_audit.gaps ADD COLUMN IF NOT EXISTS last_commit TIMESTAMPTZ;
 CREATE UNIQUE INDEX IF NOT EXISTS gaps_open ON portal_audit.gaps (source) WHERE to_lsn IS NULL;
 COMMENT ON TABLE  portal_audit.gaps IS 'Changes that are gone, as somebody accepted with run --accept-gap or in the settings, and sources that went back; each has one event, of type audit_gap or audit_diverged';
 COMMENT ON COLUMN portal_audit.gaps.gap IS 'Counts them';
@@ -132,6 +134,7 @@ COMMENT ON COLUMN portal_audit.gaps.timeline IS 'Its timeline';
 COMMENT ON COLUMN portal_audit.gaps.database_oid IS 'Database that was followed until then';
 COMMENT ON COLUMN portal_audit.gaps.from_lsn IS 'progress.end_lsn before the loss: everything before it is written';
 COMMENT ON COLUMN portal_audit.gaps.from_time IS 'The record is complete up to this commit time';
+COMMENT ON COLUMN portal_audit.gaps.last_commit IS 'Commit time of the last transaction before: later than from_time if something waited to be decided';
 COMMENT ON COLUMN portal_audit.gaps.accepted_at IS 'When it was accepted, by the audit database''s clock';
 COMMENT ON COLUMN portal_audit.gaps.to_lsn IS 'Where the stream goes on, in the log of the cluster that is followed now; NULL until the new slot is made. Before from_lsn: the source went back';
 COMMENT ON COLUMN portal_audit.gaps.to_time IS 'The source''s clock then: what is missing was committed before. Where the source went back: time of the last event that it still has';

@@ -227,7 +227,7 @@ impl Snapshot<'_> {
                 Purpose::Events => {
                     let key = &source_table.primary_key;
                     let (consistent_point, snapshot_time) = (self.consistent_point, self.time);
-                    let after = self.gap.as_ref().map(|(gap, _)| gap.from_time);
+                    let after = self.gap.as_ref().map(|(gap, _)| gap.told_to);
                     let mark = if self.backfill { Mark::Backfill } else { Mark::Inferred };
                     let old_row =
                         OldRow { tuple, key, consistent_point, snapshot_time, after, mark };

@@ -30,7 +30,7 @@ pub struct SourceStatus {
     pub events: u64,
     /// Published changes that no rule took.
     pub unmapped: u64,
-    /// Holes in the record, each an event of type `audit_gap`.
+    /// Holes in the record and places where it went back, each an event of type `audit_gap` or `audit_diverged`.
     pub gaps: u64,
     /// What is not covered now, as of the last look at the source's catalog.
     pub not_covered: Vec<NotCovered>,
@@ -107,7 +107,7 @@ async fn from_progress(
     const COVERAGE: &str = "SELECT to_regclass('portal_audit.coverage') IS NOT NULL";
     const HOLES: &str = "SELECT holes::text FROM portal_audit.coverage WHERE source = $1";
     const EXISTS: &str = "SELECT to_regclass('portal_audit.progress') IS NOT NULL";
-    const QUERY: &str = "SELECT state, complete_to, extract(epoch FROM now() - complete_to)::float8, last_commit, transactions, changes, events, (SELECT coalesce(sum(u.changes), 0)::bigint FROM portal_audit.unmapped u WHERE u.source = p.source), (SELECT count(*) FROM public.events WHERE event_type = 'audit_gap' AND subject = p.source), end_lsn FROM portal_audit.progress p WHERE source = $1";
+    const QUERY: &str = "SELECT state, complete_to, extract(epoch FROM now() - complete_to)::float8, last_commit, transactions, changes, events, (SELECT coalesce(sum(u.changes), 0)::bigint FROM portal_audit.unmapped u WHERE u.source = p.source), (SELECT count(*) FROM public.events WHERE event_type IN ('audit_gap', 'audit_diverged') AND subject = p.source), end_lsn FROM portal_audit.progress p WHERE source = $1";
     let mut status = SourceStatus {
         source: source.name.clone(),
         slot: source.slot.clone(),

@@ -2,10 +2,11 @@
 
 use super::{Pass, Snapshot, SnapshotError, inserted, kind};
 use crate::{
-    decode::{Message, OldTuple, TupleData, decode},
+    catalog::SourceTable,
+    decode::{Message, OldTuple, ReplicaIdentity, TupleData, decode},
     translate::{
         Table, Translator,
-        gap::Compared,
+        gap::{Compared, Gap},
         infer::{Found, Within},
     },
     tuple::{Operation, RowSpans},
@@ -56,8 +57,8 @@ impl Snapshot<'_> {
     /// The gap that is looked into; `None` if there is none, or the rows are of another database.
     pub(super) fn within(&self) -> Option<Within> {
         let (gap, end) = self.gap.as_ref().filter(|(gap, end)| !gap.is_elsewhere(end.now))?;
-        let (from_lsn, from_time) = (gap.from_lsn, gap.from_time);
-        Some(Within { from_lsn, from_time, to_lsn: end.lsn, to_time: end.time })
+        let Gap { from_lsn, from_time, told_to, .. } = *gap;
+        Some(Within { from_lsn, from_time, told_to, to_lsn: end.lsn, to_time: end.time })
     }
 
     /// What an earlier life of the source left is not how it is now; in another database it is not even about the same things. Gives the kinds of which everything was remembered.
@@ -83,11 +84,19 @@ impl Snapshot<'_> {
         Ok(whole)
     }
 
+    /// Whether rows of a table are remembered: not where the log itself carries them whole.
+    fn remembers(&self, table: &str) -> bool {
+        let is_full =
+            |table: &SourceTable| table.relation.replica_identity == ReplicaIdentity::Full;
+        self.mapping.remember.iter().any(|(own, _)| own.get_ref() == table)
+            && self.catalog.table(table).is_some_and(|table| !is_full(table))
+    }
+
     /// From this snapshot on, of each table that is there. What nobody compared goes.
     pub(super) async fn remembers_all(&self, writer: &mut Writer) -> Result<(), WriteError> {
         let tables = self.mapping.remember.iter().map(|(table, _)| table.get_ref());
         let (here, gone): (Vec<&String>, Vec<&String>) =
-            tables.partition(|table| self.catalog.table(table).is_some());
+            tables.partition(|table| self.remembers(table));
         for table in gone {
             while !writer.take_rest(&kind(table)).await?.is_empty() {}
         }
@@ -98,14 +107,14 @@ impl Snapshot<'_> {
     /// What the gap's event says of each table with rules.
     pub(super) fn compared(&self, whole: &[String]) -> Compared {
         let mut compared = Compared::default();
-        let kratos = self.mapping.kratos.iter().flat_map(|kratos| kratos.tables());
+        let kratos = self.mapping.kratos.iter();
+        let kratos = kratos.flat_map(crate::translate::kratos::spec::KratosSpec::tables);
         let rules = self.mapping.rules.iter().map(|rule| rule.table.get_ref().clone());
         let mut tables: Vec<String> = rules.chain(kratos.map(|(name, _)| name)).collect();
         tables.sort();
         tables.dedup();
         for table in tables {
-            let is_remembered =
-                self.mapping.remember.iter().any(|(own, _)| *own.get_ref() == table);
+            let is_remembered = self.remembers(&table);
             let mut rules = self.mapping.rules.iter();
             let is_dated =
                 rules.any(|rule| *rule.table.get_ref() == table && rule.backfill.is_some());

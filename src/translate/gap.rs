@@ -100,6 +100,8 @@ pub struct Gap {
     pub from_lsn: Lsn,
     /// The record is whole up to this commit time.
     pub from_time: Timestamp,
+    /// Changes up to this commit time may have been told: later than `from_time` if something waited to be decided.
+    pub told_to: Timestamp,
 }
 
 /// Where the stream goes on.
@@ -245,6 +247,7 @@ mod tests {
             then: place,
             from_lsn: Lsn(16),
             from_time: Timestamp(830_292_623_123_456),
+            told_to: Timestamp(830_292_623_123_456),
         };
         let told = |gap: &Gap, now| {
             let end = GapEnd { now, lsn: Lsn(32), time: Timestamp(830_292_624_000_000) };

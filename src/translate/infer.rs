@@ -27,6 +27,8 @@ pub const WHOLE: &str = "portal_audit.whole";
 pub struct Within {
     pub from_lsn: Lsn,
     pub from_time: Timestamp,
+    /// See [`Gap::told_to`](super::gap::Gap::told_to).
+    pub told_to: Timestamp,
     /// Where the snapshot stands that is compared.
     pub to_lsn: Lsn,
     pub to_time: Timestamp,
@@ -94,7 +96,7 @@ impl Translator {
         for rule in table.rules.iter().filter(|rule| rule.takes.matches(&row, at)) {
             let created = rule.backfill.and_then(|position| parse_time(row.value(position)));
             // The row itself tells when: such rows are told by that.
-            let is_dated = created.is_some_and(|created| created > within.from_time);
+            let is_dated = created.is_some_and(|created| created > within.told_to);
             if row.operation == Operation::Insert && is_dated {
                 continue;
             }

@@ -81,7 +81,7 @@ impl Writer {
 
     /// Up to which commit time the record was whole on the timeline that was left.
     async fn whole_to(&self) -> Result<Timestamp, WriteError> {
-        const QUERY: &str = "SELECT coalesce(greatest(last_commit, complete_to), updated_at) FROM portal_audit.progress WHERE source = $1";
+        const QUERY: &str = "SELECT coalesce(complete_to, last_commit, updated_at) FROM portal_audit.progress WHERE source = $1";
         let parameters: [&(dyn ToSql + Sync); 1] = [&self.source];
         let query = self.session.client.query_opt(QUERY, &parameters);
         let row = answered(self.timeout, "read progress", query).await?;

@@ -19,8 +19,8 @@ use std::time::Duration;
 use tokio_postgres::types::{PgLsn, ToSql};
 
 /// Opens a gap at progress. A source that is `creating` has one already, or nothing that could be lost.
-const OPEN: &str = "INSERT INTO portal_audit.gaps (source, reason, slot, system_identifier, timeline, database_oid, from_lsn, from_time) SELECT source, $2, slot, system_identifier, timeline, database_oid, end_lsn, coalesce(greatest(last_commit, complete_to), updated_at) FROM portal_audit.progress WHERE source = $1 AND end_lsn = $3 AND state = 'streaming' ON CONFLICT DO NOTHING";
-const LOAD: &str = "SELECT reason, slot, system_identifier, timeline, database_oid, from_lsn, from_time FROM portal_audit.gaps WHERE source = $1 AND to_lsn IS NULL";
+const OPEN: &str = "INSERT INTO portal_audit.gaps (source, reason, slot, system_identifier, timeline, database_oid, from_lsn, from_time, last_commit) SELECT source, $2, slot, system_identifier, timeline, database_oid, end_lsn, coalesce(complete_to, last_commit, updated_at), last_commit FROM portal_audit.progress WHERE source = $1 AND end_lsn = $3 AND state = 'streaming' ON CONFLICT DO NOTHING";
+const LOAD: &str = "SELECT reason, slot, system_identifier, timeline, database_oid, from_lsn, from_time, greatest(from_time, last_commit) FROM portal_audit.gaps WHERE source = $1 AND to_lsn IS NULL";
 /// Attempts that wait belong to transactions of the log that was followed: another one knows nothing of their ids, nor of those behind where they part.
 pub(super) const FORGET_ATTEMPTS: &str = "WITH gone AS (DELETE FROM portal_audit.attempts WHERE source = $1 AND lsn > $2 RETURNING relation) INSERT INTO portal_audit.unmapped AS u (source, relation, operation, changes) SELECT $1, relation, 'attempt undecided', count(*) FROM gone GROUP BY relation ON CONFLICT (source, relation, operation) DO UPDATE SET changes = u.changes + excluded.changes";
 
@@ -83,6 +83,7 @@ pub async fn open_gap(
             then: Place { origin, timeline },
             from_lsn: Lsn(row.get::<_, PgLsn>(5).into()),
             from_time: Timestamp::from(row.get::<_, DateTime<Utc>>(6)),
+            told_to: Timestamp::from(row.get::<_, DateTime<Utc>>(7)),
         })
     }))
 }

@@ -30,7 +30,7 @@ const PIN: &str = "SELECT set_config(name, value, false) FROM (VALUES ('synchron
 /// # Errors
 /// The role may not create it; then `portal-audit sql audit` is for ops to run. [`WriteError::Shape`]: `events` is not as it is given.
 pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteError> {
-    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regprocedure('portal_audit.phantoms(text,bigint,pg_lsn,pg_lsn)') IS NOT NULL AND to_regclass('portal_audit.coverage') IS NOT NULL";
+    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regprocedure('portal_audit.phantoms(text,bigint,pg_lsn,pg_lsn)') IS NOT NULL AND to_regclass('portal_audit.coverage') IS NOT NULL AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('portal_audit.names') AND attname = 'upto') AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('portal_audit.gaps') AND attname = 'last_commit')";
     let client = &session.client;
     answered(timeout, "take its settings", client.execute(PIN, &[])).await?;
     let row = answered(timeout, "look for its schema", client.query_one(PROBE, &[])).await?;

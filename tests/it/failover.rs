@@ -207,6 +207,8 @@ async fn goes_on_without_the_slot_only_if_accepted() {
         gap["to_time"].as_str().unwrap()
     );
     assert!(value::<bool>(&portal.source, &inside).await, "{gap}");
+    let inferred = "SELECT string_agg(event_type || ' ' || subject, '') FROM public.events WHERE payload->'_audit' ? 'inferred'";
+    assert_eq!(value::<String>(&portal.audit, inferred).await, "user_created lost");
     let proof = portal.proof().await;
     assert_eq!((proof.lost, proof.doubled), (1, 0), "{:#?}", proof.differences);
 }

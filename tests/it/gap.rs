@@ -98,7 +98,7 @@ async fn only_lost(portal: &Portal, lost: &[&str]) {
         let is_told = proof.differences.iter().any(|line| line.contains(&format!("\"{name}\"")));
         assert!(is_told, "{name}: {:#?}", proof.differences);
     }
-    let names = "SELECT string_agg(subject, ' ' ORDER BY timestamp) FROM public.events WHERE event_type = 'user_created' AND NOT payload->'_audit' ? 'backfill'";
+    let names = "SELECT string_agg(subject, ' ' ORDER BY timestamp) FROM public.events WHERE event_type = 'user_created' AND NOT payload->'_audit' ?| ARRAY['backfill', 'inferred']";
     assert_eq!(value::<String>(&portal.audit, names).await, "before after later");
     let counted = "SELECT events = (SELECT count(*) FROM public.events) FROM portal_audit.progress";
     assert!(value::<bool>(&portal.audit, counted).await, "progress must count each event once");
@@ -246,6 +246,39 @@ async fn other_system() {
     assert_eq!(value::<i64>(&portal.audit, stale).await, 0, "keys of another database");
     let proof = portal.proof().await;
     assert_eq!((proof.lost, proof.doubled), (1, 1), "`lost`; and `before` of the other cluster");
+}
+
+/// The same rows in another cluster, as after a dump and restore or an upgrade: refused, and with the flag nothing that was told is told again.
+#[tokio::test(flavor = "multi_thread")]
+async fn dumped_and_restored() {
+    let (portal, from) = followed(sample("gap_restored").await).await;
+    let row = "SELECT format('INSERT INTO portal.users (username, uid, gid, created) VALUES (%L, %s, %s, %L)', username, uid, gid, created) FROM portal.users";
+    let row: String = value(&portal.source, row).await;
+    let other = Cluster::start(&installation(), &[]).unwrap();
+    let there = crate::support::standby::portal(
+        &other,
+        Wishes { name: "gap_restored2", ..Wishes::default() },
+    )
+    .await;
+    let rename = "SET session_replication_role = replica; ";
+    run(&there.source, &format!("{rename}{row}")).await;
+    let dsn = |cluster: &Cluster, name: &str| format!("{:?}", cluster.dsn(name, "postgres"));
+    let settings_text = portal
+        .settings_text
+        .replace(&dsn(cluster(), "gap_restored"), &dsn(&other, "gap_restored2"));
+    let settings = parse(&settings_text);
+    let Portal { name, audit, .. } = portal;
+    let portal = Portal { name, source: there.source, audit, settings, settings_text };
+    run(&portal.source, "RESET session_replication_role").await;
+    refused(&portal).await;
+    let sidecar = Sidecar::start_accepting(portal.settings.clone());
+    waits_for_gap(&portal).await;
+    portal.act(&user("after")).await;
+    sidecar.stop().await;
+    let payload = told(&portal, "other_system", &from).await;
+    assert_ne!(payload["old_system_identifier"], payload["new_system_identifier"]);
+    let users = "SELECT string_agg(subject, ' ' ORDER BY timestamp) FROM public.events WHERE event_type = 'user_created'";
+    assert_eq!(value::<String>(&portal.audit, users).await, "before after");
 }
 
 /// A slot on another timeline, or of another database, may hold what is needed: it is not dropped by itself.

@@ -33,6 +33,7 @@ mod order;
 mod outages;
 mod privileges;
 mod publication;
+mod reconcile;
 mod replay;
 mod restart;
 mod several;
