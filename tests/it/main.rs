@@ -16,6 +16,7 @@ mod contexts;
 mod coverage;
 mod demo;
 mod gap;
+mod hostile;
 mod ignored;
 mod kratos;
 mod large;

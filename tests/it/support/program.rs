@@ -52,6 +52,10 @@ impl Program {
         Self(command.env("PORTAL_AUDIT_LOG", "trace").stderr(log).spawn().unwrap())
     }
 
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// SIGKILL: no chance to clean up.
     pub fn kill(mut self) {
         self.0.kill().unwrap();
