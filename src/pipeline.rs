@@ -34,7 +34,7 @@ use crate::{
     wire::WireError,
     write::{End, Ends, WriteError, Writer},
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch},
     task::JoinSet,
@@ -69,6 +69,10 @@ pub enum Fault {
     Write(#[source] WriteError),
     #[error("a task of the pipeline ended")]
     Task,
+    #[error(
+        "a task of the pipeline panicked, which is a fault of portal-audit: nothing behind what is written was confirmed; report what stands above this line"
+    )]
+    Panic,
 }
 
 impl Fault {
@@ -78,6 +82,7 @@ impl Fault {
         match self {
             Self::Wire(error) => {
                 is_definite_code(error.sqlstate())
+                    || error.is_undecodable()
                     || matches!(
                         error,
                         WireError::PasswordRefused { .. }
@@ -100,7 +105,7 @@ impl Fault {
             Self::Write(error) => {
                 is_definite_code(error.sqlstate()) || matches!(error, WriteError::TooLarge)
             }
-            Self::Catalog(_) | Self::Continuity(_) | Self::Translate(_) => true,
+            Self::Catalog(_) | Self::Continuity(_) | Self::Translate(_) | Self::Panic => true,
             Self::Transaction(error) => !matches!(error, TransactionError::Spool { .. }),
             Self::Task => false,
         }
@@ -148,19 +153,24 @@ pub async fn run_accepting(
     stop: watch::Receiver<bool>,
 ) -> Vec<Ended> {
     let settings = Arc::new(settings);
-    let mut sources = JoinSet::new();
+    let (mut sources, mut names) = (JoinSet::new(), HashMap::new());
     for source in &settings.sources {
         let (settings, source, stop) = (Arc::clone(&settings), source.clone(), stop.clone());
         let is_accepted = accepted.contains(&source.name);
         let accepted = if is_accepted { Acceptance::First } else { Acceptance::Nothing };
-        sources.spawn(async move { follow(&settings, &source, accepted, stop).await });
+        let name = source.name.clone();
+        let task = sources.spawn(async move { follow(&settings, &source, accepted, stop).await });
+        names.insert(task.id(), name);
     }
     let mut ended = Vec::new();
-    while let Some(joined) = sources.join_next().await {
+    while let Some(joined) = sources.join_next_with_id().await {
         match joined {
-            Ok(None) => {}
-            Ok(Some(fault)) => ended.push(fault),
-            Err(error) => tracing::error!(%error, "a source's task ended"),
+            Ok((_, fault)) => ended.extend(fault),
+            Err(error) => {
+                let source = names.remove(&error.id()).unwrap_or_default();
+                tracing::error!(source, error = %Fault::Panic, "source stopped: this needs a human");
+                ended.push(Ended { source, fault: Fault::Panic });
+            }
         }
     }
     ended
@@ -235,13 +245,27 @@ async fn session(
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);
     tasks.spawn(confirm::confirm(status, written_seen, replies, confirm_interval));
     // The read task ends first, then the write task has written what it was given, then the last of it is confirmed. The first fault ends them all.
+    first_fault(tasks).await
+}
+
+/// Waits until the tasks of a session have ended; gives the first fault, which ends the others.
+async fn first_fault(mut tasks: JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
+    let mut first = Ok(());
     while let Some(joined) = tasks.join_next().await {
-        match joined {
-            Ok(result) => result?,
-            Err(_panicked) => return Err(Fault::Task),
+        let ended = match joined {
+            Err(error) if error.is_panic() => Err(Fault::Panic),
+            Err(_aborted) => Ok(()),
+            Ok(ended) => ended,
+        };
+        if ended.is_err() {
+            tasks.abort_all();
+        }
+        // A task that lost its partner knows less than why the partner ended.
+        if matches!((&first, &ended), (Ok(()), Err(_)) | (Err(Fault::Task), Err(_))) {
+            first = ended;
         }
     }
-    Ok(())
+    first
 }
 
 /// The write task: one batch after the other, and after each commit the new position.
@@ -290,5 +314,36 @@ pub async fn asked_to_stop() {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, first_fault};
+    use tokio::{sync::oneshot, task::JoinSet};
+
+    /// Whichever of its partners notices first: what it ends with is the panic, which no new session passes over.
+    #[tokio::test]
+    async fn a_panic_ends_its_source() {
+        for _ in 0..20 {
+            let mut tasks = JoinSet::new();
+            let (alive, gone) = oneshot::channel::<()>();
+            tasks.spawn(async move { gone.await.map_err(|_gone| Fault::Task) });
+            tasks.spawn(async move {
+                let _alive = alive;
+                panic!("as the decoder would")
+            });
+            tasks.spawn(std::future::pending());
+            let fault = first_fault(tasks).await.unwrap_err();
+            assert!(matches!(fault, Fault::Panic) && fault.is_definite(), "{fault}");
+        }
+    }
+
+    #[tokio::test]
+    async fn tasks_that_end_well_are_no_fault() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { Ok(()) });
+        tasks.spawn(async { Ok(()) });
+        assert!(first_fault(tasks).await.is_ok());
     }
 }

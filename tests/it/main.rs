@@ -32,5 +32,7 @@ mod sources;
 mod support;
 mod tidy;
 mod tools;
+mod types;
 mod undeliverable;
+mod unreadable;
 mod values;
