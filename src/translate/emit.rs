@@ -230,8 +230,7 @@ fn write_event(
         .target
         .as_ref()
         .and_then(|source| text(events, source, &mut scope, INDEXED_TEXT_BYTES_MAX));
-    let success = rule.succeeded(&scope.row, head.timestamp);
-    let message_limit = scope.value_limit;
+    let (success, message_limit) = (rule.succeeded(&scope.row, head.timestamp), scope.value_limit);
     let message = rule.error_message.as_ref().filter(|_| !success);
     let error_message = message.and_then(|source| text(events, source, &mut scope, message_limit));
     let named = rule.caller.as_ref().and_then(|source| {
@@ -264,8 +263,7 @@ fn write_event(
         let audit = (head.audit, head.cause);
         close_payload(out, audit, (caller_from, ordinal, rule.number), &mut flags, backfill);
     });
-    let Row { relation, .. } = scope.row;
-    let relation = events.relation(relation.oid, || relation.qualified_name());
+    let relation = events.relation(scope.row.relation.oid, || scope.row.relation.qualified_name());
     events.push(EventRow {
         relation,
         event_uuid: head.id,

@@ -77,11 +77,7 @@ impl<'a> Scope<'a> {
             Source::Path { position, old, path, list } => {
                 let Value::Text(value) = self.value(*position, *old) else { return None };
                 let Some(document) = Document::parse(value) else {
-                    let (shown, redacted) = redact(value);
-                    let mut flags = push_text(out, &shown, limit);
-                    flags.escaped = true;
-                    flags.redacted |= redacted;
-                    return Some(flags);
+                    return Some(push_unread(out, value, limit));
                 };
                 let found = path.query(&document.value);
                 if *list {
@@ -237,6 +233,15 @@ pub fn plain_text(source: &Source, row: &Row<'_>, out: &mut String) -> Option<Fl
         long: &mut LongValues::default(),
     };
     scope.push_text(source, out, usize::MAX)
+}
+
+/// A document that cannot be taken apart, as text.
+fn push_unread(out: &mut String, value: &[u8], limit: usize) -> Flags {
+    let (shown, redacted) = redact(value);
+    let mut flags = push_text(out, &shown, limit);
+    flags.escaped = true;
+    flags.redacted |= redacted;
+    flags
 }
 
 /// The end of a list that is longer than a name may be.

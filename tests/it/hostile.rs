@@ -5,6 +5,7 @@ use crate::support::{
     program::{Program, SettingsFile},
     run, value,
 };
+use crate::values::encoded;
 use std::time::{Duration, Instant};
 
 const SCHEMA: &str = include_str!("hostile/schema.sql");
@@ -108,6 +109,35 @@ async fn texts_too_long_for_an_index() {
     sidecar.stop().await;
     let columns = "SELECT concat_ws(' ', count(*), count(DISTINCT subject), count(DISTINCT target), count(DISTINCT caller), max(octet_length(subject)) <= 1000, bool_and(payload->'_audit'->'truncated' = 'true'), max(octet_length(error_message))) FROM public.events";
     assert_eq!(value::<String>(&portal.audit, columns).await, "9 3 3 4 t t 65536");
+}
+
+/// Tables and columns may be called what no encoding knows, and what nobody would type.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_no_text() {
+    let portal = encoded("hostile_names", "SQL_ASCII").await;
+    let publication = &portal.settings.sources[0].publication;
+    let script = r#"DO $$ DECLARE bad TEXT := convert_from('\x22636166e90a2722', 'SQL_ASCII'); worse TEXT := convert_from('\x22636166e80a2722', 'SQL_ASCII'); BEGIN
+        EXECUTE 'ALTER TABLE t.texts ADD COLUMN ' || bad || ' TEXT DEFAULT 1';
+        EXECUTE 'ALTER TABLE t.kinds ADD COLUMN ' || bad || ' TEXT';
+        EXECUTE 'CREATE TABLE t.' || bad || ' (' || bad || ' TEXT PRIMARY KEY)';
+        EXECUTE 'CREATE TABLE t.' || worse || ' (' || bad || ' TEXT PRIMARY KEY)';
+        EXECUTE 'ALTER PUBLICATION "PUB" ADD TABLE t.' || bad || ', t.' || worse;
+        EXECUTE 'ALTER PUBLICATION "PUB" DROP TABLE t.texts';
+        EXECUTE 'ALTER PUBLICATION "PUB" ADD TABLE t.texts';
+    END $$"#;
+    run(&portal.source, &script.replace("\"PUB\"", &format!("\"{publication}\""))).await;
+    let sidecar = portal.start().await;
+    portal.act("INSERT INTO t.texts (subject) VALUES ('told')").await;
+    portal.act(r#"DO $$ DECLARE bad TEXT := convert_from('\x22636166e90a2722', 'SQL_ASCII'); worse TEXT := convert_from('\x22636166e80a2722', 'SQL_ASCII'); BEGIN
+        EXECUTE 'INSERT INTO t.' || bad || ' VALUES (1), (2)'; EXECUTE 'INSERT INTO t.' || worse || ' VALUES (3)'; EXECUTE 'TRUNCATE t.' || worse; END $$"#).await;
+    sidecar.stop().await;
+    let told = "SELECT string_agg(event_type || ' ' || subject, ', ' ORDER BY event_type DESC) FROM public.events";
+    assert_eq!(
+        value::<String>(&portal.audit, told).await,
+        "text_added told, table_truncated t.caf\\xE8\n'"
+    );
+    let counted = "SELECT string_agg(relation || ' ' || changes, ', ' ORDER BY relation) FROM portal_audit.unmapped";
+    assert_eq!(value::<String>(&portal.audit, counted).await, "t.caf\\xE8\n' 1, t.caf\\xE9\n' 2");
 }
 
 /// The largest number of kilobytes that a process had in memory.

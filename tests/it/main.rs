@@ -15,6 +15,7 @@ mod changes;
 mod contexts;
 mod coverage;
 mod demo;
+mod fuzz;
 mod gap;
 mod hostile;
 mod ignored;

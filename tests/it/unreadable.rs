@@ -1,6 +1,6 @@
 //! What the source itself cannot decode: that source stops and says where and what to do, the gap is recorded on request, and the stream goes on behind it.
 
-use crate::support::{Portal, Sidecar, cluster, open, run, sample, settings_text, value};
+use crate::support::{Portal, Sidecar, cluster, open, run, sample, settings_text, value, wait_for};
 use portal_audit::{config::Settings, sql};
 use std::path::Path;
 
@@ -14,6 +14,9 @@ async fn give_up_and_go_on(portal: &Portal, fault: &str, behind: &str) {
     let (_, repair) = fault.split_once('`').unwrap();
     let (repair, _) = repair.split_once('`').unwrap();
     let slot = &portal.settings.sources[0].slot;
+    let free =
+        format!("SELECT active_pid IS NULL FROM pg_replication_slots WHERE slot_name = '{slot}'");
+    wait_for("the slot is free", async || value::<bool>(&portal.source, &free).await).await;
     run(&portal.source, &repair.replace("<slot>", slot)).await;
     // Not in silence: without the word of a human it stays where it is.
     let faults = Sidecar::start(portal.settings.clone()).ended().await;

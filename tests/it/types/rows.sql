@@ -8,6 +8,6 @@ INSERT INTO "t y"."all ""of"" them" VALUES
      ARRAY[ROW(1, NULL)::"t y".pair], 4294967295, 'pg_class', '16/B374D848', '10:20:10,14,15', '$.a[*] ? (@ > 1)', '{"", sad}');
 INSERT INTO "t y"."all ""of"" them" (n, r, d, ts, tz, da, iv, t, j, r4, ai) VALUES
     (0.1, 0.1, 0.1, 'infinity', '-infinity', 'infinity', '-178000000 years', '', 'null', 'empty', '{}'),
-    (-0.000000000000000000001, 1e-45, -0.0, '294276-12-31 23:59:59.999999', '4713-01-02 00:00:00+00 BC', '5874897-12-31', '00:00:00', NULL, NULL, NULL, NULL),
+    (-0.000000000000000000001, 1e-45, '-0', '294276-12-31 23:59:59.999999', '4713-01-02 00:00:00+00 BC', '5874897-12-31', '00:00:00', NULL, NULL, NULL, NULL),
     (('1' || repeat('0', 131071))::numeric, 3.4028235e38, 1.7976931348623157e308, '4713-01-01 00:00:00 BC', '294276-12-31 23:59:59+00', '4713-01-01 BC', '1 microsecond', NULL, NULL, NULL, NULL);
-UPDATE "t y"."all ""of"" them" SET i4 = 1 WHERE i2 IS NOT NULL;
+UPDATE "t y"."all ""of"" them" SET i4 = 1 WHERE id IN (SELECT max(id) FROM "t y"."all ""of"" them" WHERE i2 IS NOT NULL);
