@@ -8,7 +8,7 @@ use crate::{
         compile::Compiler,
         mapping::{Mapping, MappingError, MappingErrors, meant_or_known},
     },
-    tuple::{Relation, RelationColumn},
+    tuple::{Relation, RelationColumn, identifier},
 };
 use tokio_postgres::types::PgLsn;
 
@@ -128,7 +128,8 @@ impl Catalog {
     ) -> Result<Self, CatalogError> {
         const SERVER: &str = "SELECT current_setting('server_version_num')::int, current_database()::text, (SELECT oid FROM pg_database WHERE datname = current_database()), current_setting('server_encoding'), pg_is_in_recovery()";
         const PUBLICATION: &str = "SELECT concat_ws(', ', CASE WHEN NOT pubinsert THEN 'insert' END, CASE WHEN NOT pubupdate THEN 'update' END, CASE WHEN NOT pubdelete THEN 'delete' END, CASE WHEN NOT pubtruncate THEN 'truncate' END), puballtables FROM pg_publication WHERE pubname = $1";
-        const ALL_TABLES: &str = "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%' LIMIT 10000";
+        // A name of bytes without encoding is not one that a mapping could have meant.
+        const ALL_TABLES: &str = "SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%' AND (getdatabaseencoding() <> 'SQL_ASCII' OR octet_length(n.nspname || c.relname) = length(regexp_replace(n.nspname || c.relname, '[^ -~]', '', 'g'))) LIMIT 10000";
         let failed = |report| CatalogError::Query { report };
         let server = session.client.query_one(SERVER, &[]).await.map_err(failed)?;
         let version_num = u32::try_from(server.get::<_, i32>(0)).unwrap_or(0);
@@ -352,7 +353,7 @@ async fn load_tables(
     };
     let query = format!(
         "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relreplident::text, c.relpersistence::text,
-                a.attname::text, a.atttypid,
+                convert_to(a.attname::text, CASE getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END), a.atttypid,
                 c.relreplident = 'f' OR coalesce(a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]), false),
                 coalesce(a.attnum = ANY ((k.indkey::int2[])[0:k.indnkeyatts - 1]), false),
                 p.tablename IS NOT NULL, {filtered}, {listed} AND ({generated}), a.attgenerated <> '',
@@ -378,7 +379,8 @@ async fn load_tables(
             tables.push(SourceTable::without_columns(&row));
         }
         let Some(table) = tables.last_mut() else { continue };
-        let (name, type_oid, key): (String, _, _) = (row.get(6), row.get(7), row.get(8));
+        // A database without an encoding may have names of any bytes.
+        let (name, type_oid, key) = (identifier(row.get(6)), row.get(7), row.get(8));
         if row.get(12) {
             if row.get(9) {
                 table.primary_key.push(table.relation.columns.len());

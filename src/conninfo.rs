@@ -26,7 +26,8 @@ pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Settings that change how a value is printed; a session must never inherit them from a role or a
 /// database. The portal's own defaults would else give `04/03/2026 14:06:07 JST` for a time.
 const PINNED_SETTINGS: &str = "-c datestyle=ISO -c intervalstyle=postgres \
-    -c extra_float_digits=3 -c bytea_output=hex -c timezone=UTC -c synchronous_commit=on";
+    -c extra_float_digits=3 -c bytea_output=hex -c timezone=UTC -c synchronous_commit=on \
+    -c lc_monetary=C -c xmlbinary=base64 -c quote_all_identifiers=off";
 
 /// The parameters that we honour, each with the environment variable that is its default.
 const HONOURED: [(&str, &str); 11] = [

@@ -46,7 +46,7 @@ use crate::{
 };
 use keeper::{Keeper, Standing};
 use retry::Retry;
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch},
     task::JoinSet,
@@ -75,7 +75,7 @@ pub enum Fault {
         slot: String,
         lsn: Lsn,
         #[source]
-        source: WireError,
+        source: Box<WireError>,
     },
     #[error("the source does not fit")]
     Catalog(#[source] CatalogError),
@@ -106,6 +106,10 @@ pub enum Fault {
     Silent { seconds: u64 },
     #[error("a task of the pipeline ended")]
     Task,
+    #[error(
+        "a task of the pipeline panicked, which is a fault of portal-audit: nothing behind what is written was confirmed; report what stands above this line"
+    )]
+    Panic,
 }
 
 impl Fault {
@@ -117,6 +121,7 @@ impl Fault {
             Self::Wire(error) => {
                 is_definite_code(error.sqlstate())
                     || matches!(error, WireError::NotLetIn(refused) if refused.is_by_pooler())
+                    || error.is_undecodable()
                     || matches!(
                         error,
                         WireError::PasswordRefused { .. }
@@ -151,25 +156,26 @@ impl Fault {
             | Self::Budget(_)
             | Self::Silent { .. }
             | Self::Task => false,
-            Self::NoPublication { .. } => true,
+            Self::NoPublication { .. } | Self::Panic => true,
         }
     }
 
     /// What a broken stream says of a source.
-    fn of_stream(error: WireError, source: &Source) -> Self {
-        match error {
-            WireError::Server { ref sqlstate, associated_lsn: Some(lsn), .. }
+    fn of_stream(self, source: &Source) -> Self {
+        match self {
+            Self::Wire(WireError::Server { ref sqlstate, associated_lsn: Some(lsn), .. })
                 if sqlstate == "42704" =>
             {
+                let Self::Wire(error) = self else { return self };
                 Self::NoPublication {
                     source_name: source.name.clone(),
                     publication: source.publication.clone(),
                     slot: source.slot.clone(),
                     lsn,
-                    source: error,
+                    source: Box::new(error),
                 }
             }
-            error => Self::Wire(error),
+            fault => fault,
         }
     }
 }
@@ -217,24 +223,30 @@ pub async fn run_accepting(
     stop: watch::Receiver<bool>,
 ) -> Vec<Ended> {
     let settings = Arc::new(settings);
-    let mut sources = JoinSet::new();
+    let (mut sources, mut names) = (JoinSet::new(), HashMap::new());
     for source in &settings.sources {
         let (settings, source, stop) = (Arc::clone(&settings), source.clone(), stop.clone());
         let is_accepted = accepted.contains(&source.name);
         let accepted = if is_accepted { Acceptance::First } else { Acceptance::Nothing };
-        sources.spawn(async move { follow(&settings, &source, accepted, stop).await });
+        let name = source.name.clone();
+        let task = sources.spawn(async move { follow(&settings, &source, accepted, stop).await });
+        names.insert(task.id(), name);
     }
     let mut ended = Vec::new();
     let mut keepers = JoinSet::new();
-    while let Some(joined) = sources.join_next().await {
+    while let Some(joined) = sources.join_next_with_id().await {
         match joined {
-            Ok((None, _)) => {}
-            Ok((Some(fault), mut keeper)) => {
+            Ok((_, (None, _))) => {}
+            Ok((_, (Some(fault), mut keeper))) => {
                 ended.push(fault);
                 // Its slot stays and keeps the log, for as long as the other sources keep us here.
                 keepers.spawn(async move { keeper.run().await });
             }
-            Err(error) => tracing::error!(%error, "a source's task ended"),
+            Err(error) => {
+                let source = names.remove(&error.id()).unwrap_or_default();
+                tracing::error!(source, error = %Fault::Panic, "source stopped: this needs a human");
+                ended.push(Ended { source, fault: Fault::Panic });
+            }
         }
     }
     ended
@@ -352,7 +364,7 @@ async fn session(
         sleep(DRAIN_MAX).await;
     };
     let ended = tokio::select! {
-        ended = all(tasks, source) => ended,
+        ended = first_fault(tasks) => ended.map_err(|fault| fault.of_stream(source)),
         () = drained => {
             let source = source.name.as_str();
             tracing::warn!(source, "not all that was read could be written in time: it is read again at the next start");
@@ -365,17 +377,24 @@ async fn session(
     ended
 }
 
-/// Waits for a session's tasks.
-async fn all(mut tasks: JoinSet<Result<(), Fault>>, source: &Source) -> Result<(), Fault> {
-    // The read task ends first, then the write task has written what it was given, then the last of it is confirmed. The first fault ends them all.
+/// Waits until the tasks of a session have ended; gives the first fault, which ends the others.
+async fn first_fault(mut tasks: JoinSet<Result<(), Fault>>) -> Result<(), Fault> {
+    let mut first = Ok(());
     while let Some(joined) = tasks.join_next().await {
-        match joined {
-            Ok(Err(Fault::Wire(error))) => return Err(Fault::of_stream(error, source)),
-            Ok(result) => result?,
-            Err(_panicked) => return Err(Fault::Task),
+        let ended = match joined {
+            Err(error) if error.is_panic() => Err(Fault::Panic),
+            Err(_aborted) => Ok(()),
+            Ok(ended) => ended,
+        };
+        if ended.is_err() {
+            tasks.abort_all();
+        }
+        // A task that lost its partner knows less than why the partner ended.
+        if matches!((&first, &ended), (Ok(()), Err(_)) | (Err(Fault::Task), Err(_))) {
+            first = ended;
         }
     }
-    Ok(())
+    first
 }
 
 /// The write task: one batch after the other, and after each commit the new position.
@@ -429,5 +448,36 @@ pub async fn asked_to_stop() {
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fault, first_fault};
+    use tokio::{sync::oneshot, task::JoinSet};
+
+    /// Whichever of its partners notices first: what it ends with is the panic, which no new session passes over.
+    #[tokio::test]
+    async fn a_panic_ends_its_source() {
+        for _ in 0..20 {
+            let mut tasks = JoinSet::new();
+            let (alive, gone) = oneshot::channel::<()>();
+            tasks.spawn(async move { gone.await.map_err(|_gone| Fault::Task) });
+            tasks.spawn(async move {
+                let _alive = alive;
+                panic!("as the decoder would")
+            });
+            tasks.spawn(std::future::pending());
+            let fault = first_fault(tasks).await.unwrap_err();
+            assert!(matches!(fault, Fault::Panic) && fault.is_definite(), "{fault}");
+        }
+    }
+
+    #[tokio::test]
+    async fn tasks_that_end_well_are_no_fault() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async { Ok(()) });
+        tasks.spawn(async { Ok(()) });
+        assert!(first_fault(tasks).await.is_ok());
     }
 }

@@ -155,7 +155,7 @@ impl Snapshot<'_> {
     async fn begin(&self) -> Result<(), SnapshotError> {
         let name = self.name.replace('\'', "''");
         let begin = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{name}'; SET LOCAL row_security = off"
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{name}'; SET LOCAL row_security = off; SET LOCAL search_path = pg_catalog"
         );
         self.execute("use the slot's snapshot", &begin).await?;
         if self.catalog.server_encoding == "SQL_ASCII" {

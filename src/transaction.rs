@@ -23,8 +23,12 @@ const ATTEMPT_BYTES_MAX: usize = 4096;
 /// Why messages do not make a transaction.
 #[derive(Debug, thiserror::Error)]
 pub enum TransactionError {
-    #[error("cannot read the replication stream")]
-    Decode(#[source] DecodeError),
+    #[error("cannot read the message of the replication stream at {lsn}")]
+    Decode {
+        lsn: Lsn,
+        #[source]
+        source: DecodeError,
+    },
     #[error("pgoutput message {message} came {place}, where the protocol does not allow it")]
     OutOfOrder { message: &'static str, place: &'static str },
     #[error("commit {commit_lsn} does not belong to the transaction that began for {final_lsn}")]
@@ -70,7 +74,7 @@ impl Transaction {
     ) -> Result<Option<(Lsn, Message<'a>)>, TransactionError> {
         let record = self.spool.next(cursor).map_err(TransactionError::SpoolRead)?;
         let Some(Record { wal_start, payload }) = record else { return Ok(None) };
-        let (_, message) = decode(payload, self.streamed).map_err(TransactionError::Decode)?;
+        let (_, message) = decode(payload, self.streamed).map_err(unreadable_at(wal_start))?;
         Ok(Some((wal_start, message)))
     }
 
@@ -185,10 +189,10 @@ impl Assembler {
                 Ok(None)
             }
             Place::Between if payload.first() == Some(&b'M') => {
-                self.outside(payload)?;
+                self.outside(wal_start, payload)?;
                 Ok(None)
             }
-            _ => self.border(payload),
+            _ => self.border(wal_start, payload),
         }
     }
 
@@ -198,8 +202,8 @@ impl Assembler {
     }
 
     /// A logical message outside transactions: it belongs to no change, and all but the attempt trigger's are none of our business.
-    fn outside(&mut self, payload: &[u8]) -> Result<(), TransactionError> {
-        let (_, message) = decode(payload, false).map_err(TransactionError::Decode)?;
+    fn outside(&mut self, wal_start: Lsn, payload: &[u8]) -> Result<(), TransactionError> {
+        let (_, message) = decode(payload, false).map_err(unreadable_at(wal_start))?;
         if let Message::LogicalMessage { prefix: ATTEMPT_PREFIX, lsn, content, .. } = message {
             let content = if content.len() > ATTEMPT_BYTES_MAX { &[] } else { content };
             self.attempt = Some(AttemptMessage { lsn, content: content.to_vec() });
@@ -208,8 +212,12 @@ impl Assembler {
     }
 
     /// The messages that open and close transactions and stream segments.
-    fn border(&mut self, payload: &[u8]) -> Result<Option<Transaction>, TransactionError> {
-        let (_, message) = decode(payload, false).map_err(TransactionError::Decode)?;
+    fn border(
+        &mut self,
+        wal_start: Lsn,
+        payload: &[u8],
+    ) -> Result<Option<Transaction>, TransactionError> {
+        let (_, message) = decode(payload, false).map_err(unreadable_at(wal_start))?;
         match (&self.place, message) {
             (Place::Between, Message::Begin { final_lsn, xid, .. }) => {
                 self.place = Place::Transaction { xid, final_lsn };
@@ -341,6 +349,10 @@ impl Assembler {
         self.spare = transaction.spool;
         self.spare.reset(KEEP_BYTES);
     }
+}
+
+fn unreadable_at(lsn: Lsn) -> impl FnOnce(DecodeError) -> TransactionError {
+    move |source| TransactionError::Decode { lsn, source }
 }
 
 fn out_of_order(place: &Place, message: &Message<'_>) -> TransactionError {

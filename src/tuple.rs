@@ -22,10 +22,10 @@ pub struct RelationColumn {
 }
 
 impl Relation {
-    /// From the message of the stream. Bytes that are not UTF-8, as an SQL_ASCII database may have, become U+FFFD.
+    /// From the message of the stream.
     #[must_use]
     pub fn from_message(message: &RelationMessage<'_>) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let text = identifier;
         let namespace = text(message.namespace);
         Self {
             oid: message.oid,
@@ -67,6 +67,19 @@ impl Relation {
             }
         }
     }
+}
+
+/// A name of a table or column as text. Bytes that are not UTF-8, as an SQL_ASCII database may have, stand as visible escapes, so that two names never fall together.
+#[must_use]
+pub fn identifier(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02X}"));
+        }
+    }
+    text
 }
 
 /// What was done to a row. (A truncation has no rows.)

@@ -72,6 +72,7 @@ impl Translator {
             names: &mut self.names,
             gathered: place.gathered,
             value_limit: self.limits.value_bytes,
+            long: &mut self.long,
         };
         write_event(rule, scope, &head, *place.events, Mark::None, batch);
         *place.events += 1;
@@ -183,11 +184,13 @@ impl Translator {
             let id = old_row_id(self.origin, &row, key, created.unwrap_or_default(), rule);
             let timestamp = created.unwrap_or(snapshot_time);
             let head = Head { id, timestamp, audit: &audit, cause: None };
+            self.long.clear();
             let scope = Scope {
                 row,
                 names: &mut self.names,
                 gathered: &gathered,
                 value_limit: self.limits.value_bytes,
+                long: &mut self.long,
             };
             write_event(rule, scope, &head, 0, mark, batch);
         }
@@ -243,8 +246,7 @@ pub(super) fn write_event(
         .target
         .as_ref()
         .and_then(|source| text(events, source, &mut scope, INDEXED_TEXT_BYTES_MAX));
-    let success = rule.succeeded(&scope.row, head.timestamp);
-    let message_limit = scope.value_limit;
+    let (success, message_limit) = (rule.succeeded(&scope.row, head.timestamp), scope.value_limit);
     let message = rule.error_message.as_ref().filter(|_| !success);
     let error_message = message.and_then(|source| text(events, source, &mut scope, message_limit));
     let named = rule.caller.as_ref().and_then(|source| {
@@ -278,8 +280,7 @@ pub(super) fn write_event(
         let backfill = mark == Mark::Backfill;
         close_payload(out, audit, (caller_from, ordinal, rule.number), &mut flags, backfill);
     });
-    let Row { relation, .. } = scope.row;
-    let relation = events.relation(relation.oid, || relation.qualified_name());
+    let relation = events.relation(scope.row.relation.oid, || scope.row.relation.qualified_name());
     events.push(EventRow {
         relation,
         event_uuid: head.id,

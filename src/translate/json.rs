@@ -25,6 +25,35 @@ pub struct Scope<'a> {
     pub gathered: &'a Gathered,
     /// Longest value of a payload's key, in bytes; a longer one is replaced by its hash.
     pub value_limit: usize,
+    pub long: &'a mut LongValues,
+}
+
+/// What stands for the values of one change that are too long: each entry of a row may tell the row's, and to hash them is what costs.
+#[derive(Debug, Default)]
+pub struct LongValues(Vec<(usize, usize, String)>);
+
+impl LongValues {
+    /// Forgets all: the values of the next change lie where these lay.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Appends what stands for a value that is longer than `limit`.
+    fn push(&mut self, out: &mut String, value: &[u8], limit: usize) -> Flags {
+        let place = (value.as_ptr().addr(), value.len());
+        let known = self.0.iter().find(|(start, length, _)| (*start, *length) == place);
+        if let Some((.., text)) = known {
+            out.push_str(text);
+            return Flags { truncated: true, ..Flags::default() };
+        }
+        let start = out.len();
+        let flags = push_json_string(out, value, limit);
+        if flags.truncated {
+            let text = out.get(start..).unwrap_or_default().to_owned();
+            self.0.push((place.0, place.1, text));
+        }
+        flags
+    }
 }
 
 impl<'a> Scope<'a> {
@@ -48,11 +77,7 @@ impl<'a> Scope<'a> {
             Source::Path { position, old, path, list } => {
                 let Value::Text(value) = self.value(*position, *old) else { return None };
                 let Some(document) = Document::parse(value) else {
-                    let (shown, redacted) = redact(value);
-                    let mut flags = push_text(out, &shown, limit);
-                    flags.escaped = true;
-                    flags.redacted |= redacted;
-                    return Some(flags);
+                    return Some(push_unread(out, value, limit));
                 };
                 let found = path.query(&document.value);
                 if *list {
@@ -111,6 +136,9 @@ impl<'a> Scope<'a> {
         let limit = self.value_limit;
         match source {
             Source::Column { position, old, kind } => match self.value(*position, *old) {
+                Value::Text(value) if value.len() > limit => {
+                    Some(self.long.push(out, value, limit))
+                }
                 Value::Text(value) => Some(push_typed(out, value, *kind, limit)),
                 Value::Null | Value::Absent => None,
             },
@@ -197,9 +225,23 @@ impl<'a> Scope<'a> {
 /// A value of a row alone, as text: no name, no other row.
 pub fn plain_text(source: &Source, row: &Row<'_>, out: &mut String) -> Option<Flags> {
     let (gathered, mut names) = (Gathered::default(), Names::new(0, std::num::NonZeroUsize::MIN));
-    let mut scope =
-        Scope { row: *row, names: &mut names, gathered: &gathered, value_limit: usize::MAX };
+    let mut scope = Scope {
+        row: *row,
+        names: &mut names,
+        gathered: &gathered,
+        value_limit: usize::MAX,
+        long: &mut LongValues::default(),
+    };
     scope.push_text(source, out, usize::MAX)
+}
+
+/// A document that cannot be taken apart, as text.
+fn push_unread(out: &mut String, value: &[u8], limit: usize) -> Flags {
+    let (shown, redacted) = redact(value);
+    let mut flags = push_text(out, &shown, limit);
+    flags.escaped = true;
+    flags.redacted |= redacted;
+    flags
 }
 
 /// The end of a list that is longer than a name may be.

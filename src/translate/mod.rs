@@ -149,6 +149,7 @@ pub struct Translator {
     kratos: Option<Kratos>,
     limits: Limits,
     spans: RowSpans,
+    long: json::LongValues,
     /// Memory of the last [`Translation::audit`].
     audit: String,
 }
@@ -175,6 +176,7 @@ impl Translator {
             kratos,
             limits,
             spans: RowSpans::default(),
+            long: json::LongValues::default(),
             audit: String::new(),
         }
     }
@@ -306,6 +308,7 @@ impl Translator {
             if ready { self.change_kratos(&table, &row, here, place, batch) } else { None };
         let ready = by_kratos.is_some();
         if ready {
+            self.long.clear();
             self.feed_names(&table, &row, batch);
             if let Some(remember) = &table.remember {
                 remember.keep(&row, &mut self.names, &mut batch.names);

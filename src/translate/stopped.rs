@@ -213,7 +213,9 @@ impl Translator {
             events.write(|out| push_text(out, table.name.as_bytes(), INDEXED_TEXT_BYTES_MAX));
         flags |= written;
         let (subject_type, ()) = events.write(|out| out.push_str("table"));
+        self.long.clear();
         let mut scope = Scope {
+            long: &mut self.long,
             row,
             names: &mut self.names,
             gathered: place.gathered,

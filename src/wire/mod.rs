@@ -93,7 +93,7 @@ pub enum WireError {
     #[error("{0}")]
     NotLetIn(Box<Refused>),
     /// The server reported an error.
-    #[error("{during}: {message} (SQLSTATE {sqlstate}){}", hint(.sqlstate))]
+    #[error("{during}: {message} (SQLSTATE {sqlstate}){}{}", hint(.sqlstate), way_on(.sqlstate, *.associated_lsn))]
     Server {
         /// What we asked for, with the object's name.
         during: String,
@@ -140,14 +140,38 @@ impl WireError {
         }
     }
 
+    /// Whether the source itself cannot decode its log: a value without a text form (54), or a fault of the output plugin (XX). It would fail again at the same place.
+    #[must_use]
+    pub fn is_undecodable(&self) -> bool {
+        match self {
+            Self::Server { sqlstate, associated_lsn: Some(_), .. } => {
+                sqlstate.starts_with("54") || sqlstate.starts_with("XX")
+            }
+            _ => false,
+        }
+    }
+
     fn protocol(what: impl Into<String>) -> Self {
         Self::Protocol(what.into())
     }
 }
 
+/// What can be done where decoding stopped, as sentences with a space before them.
+fn way_on(sqlstate: &str, associated_lsn: Option<Lsn>) -> String {
+    // A server that stops, is short of something or was asked to cancel says where it was, too.
+    let is_passing =
+        ["08", "25", "40", "53", "57", "58"].iter().any(|class| sqlstate.starts_with(class));
+    associated_lsn.filter(|_| !is_passing).map_or_else(String::new, |lsn| {
+        format!(
+            " The source stopped decoding at {lsn}. If that cannot be mended, give up what lies between: run `SELECT pg_replication_slot_advance('<slot>', pg_current_wal_lsn())` on the source, which decodes nothing, then start once with --accept-gap <source>, which records the gap."
+        )
+    })
+}
+
 /// The fix, where the SQLSTATE names one, as a sentence with a space before it.
 fn hint(sqlstate: &str) -> &'static str {
     match sqlstate {
+        "22021" | "22P05" => ". A text of the source has bytes that its encoding does not know.",
         "28P01" => ". Check the role's password.",
         "28000" => ". Check the role, and that pg_hba.conf has a line for this database and role.",
         "3D000" => ". Check dbname.",
@@ -226,7 +250,11 @@ pub(crate) mod tests {
         assert_eq!(
             error.to_string(),
             "reading slot \"s\": publication \"p\" does not exist (SQLSTATE 42704). \
-             Check that the slot and the publication exist in this database."
+             Check that the slot and the publication exist in this database. \
+             The source stopped decoding at 0/25F6D20. If that cannot be mended, give up what lies \
+             between: run `SELECT pg_replication_slot_advance('<slot>', pg_current_wal_lsn())` on \
+             the source, which decodes nothing, then start once with --accept-gap <source>, which \
+             records the gap."
         );
         assert_eq!(error.sqlstate(), Some("42704"));
         let WireError::Server { associated_lsn, .. } = &error else { panic!("{error}") };

@@ -96,7 +96,8 @@ impl Connection {
             .await
             .map_err(|source| WireError::Unreachable { address: address.clone(), source })?;
         let mut connection = Self { stream, buffer: BytesMut::new(), parameters: BTreeMap::new() };
-        let options = conninfo.startup_options();
+        // Whether a `regclass` names its schema depends on the search path. Nothing is looked up by it here.
+        let options = format!("{} -c search_path=pg_catalog", conninfo.startup_options());
         let packet = [
             ("user", conninfo.user()),
             ("database", conninfo.dbname()),

@@ -121,10 +121,15 @@ async fn live(portal: &Portal) {
     portal.act(DELETES).await;
 }
 
-/// The audit database refuses an event, and its complaint holds the row.
-async fn be_refused(portal: &Portal) {
-    run(&portal.audit, "ALTER TABLE public.events ADD CONSTRAINT theirs CHECK (event_type <> 'org_created') NOT VALID").await;
-    run(&portal.source, "INSERT INTO portal.organizations (name, oid, description) VALUES ('harmless', 1, 'harmless')").await;
+/// The audit database refuses an event, then all of them, and its complaint holds the row.
+async fn be_refused(portal: &Portal, condition: &str) {
+    let refuse = format!(
+        "CREATE OR REPLACE FUNCTION public.theirs() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not %', NEW USING DETAIL = NEW::text; END $$;
+         DROP TRIGGER IF EXISTS theirs ON public.events;
+         CREATE TRIGGER theirs BEFORE INSERT ON public.events FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION public.theirs()"
+    );
+    run(&portal.audit, &refuse).await;
+    run(&portal.source, "INSERT INTO portal.organizations (name, oid, description) SELECT 'harmless' || count(*), 1, 'harmless' FROM portal.organizations").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,8 +154,12 @@ async fn no_secret_comes_through() {
     portal.streaming().await;
     live(&portal).await;
     let shown = format!("{}{}", status(&settings.path, "text"), status(&settings.path, "json"));
-    be_refused(&portal).await;
+    be_refused(&portal, "NEW.event_type = 'org_created'").await;
     let said = async || std::fs::read_to_string(&log).unwrap();
+    wait_for("the complaint", async || said().await.contains("undeliverable")).await;
+    portal.catch_up().await;
+    run(&portal.audit, "DROP TRIGGER theirs ON public.events; ALTER TABLE public.events ADD CONSTRAINT theirs CHECK (event_type = 'none') NOT VALID").await;
+    run(&portal.source, "INSERT INTO portal.organizations (name, oid, description) VALUES ('harmless', 1, 'harmless')").await;
     wait_for("the complaint", async || said().await.contains("23514")).await;
     assert_eq!(program.terminate().code(), Some(1), "a definite fault");
 

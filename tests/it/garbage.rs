@@ -4,7 +4,7 @@ use crate::support::{
     Portal, Sidecar,
     linked::{Linked, dsn, linked},
     program::{Program, SettingsFile},
-    proxy::{Ending, Fault, Message, Proxy, Way::ToClient, Weather},
+    proxy::{Ending, Fault, Message, Proxy, Way::ToClient, Weather, Which},
     run, value, wait_for,
 };
 use portal_audit::config::Settings;
@@ -37,7 +37,7 @@ fn is_commit(message: &Message<'_>) -> bool {
     message.is_pgoutput(b'C')
 }
 
-fn nonsense() -> Vec<(&'static str, Fault, fn(&Message<'_>) -> bool, &'static str)> {
+fn nonsense() -> Vec<(&'static str, Fault, Which, &'static str)> {
     let replace = |bytes: &[u8]| Fault::Replace(bytes.to_vec());
     let notices = message(b'N', b"SNOTICE\0Mhunter2canary\0\0").repeat(20_000);
     let data = |body: &[u8]| message(b'd', body);

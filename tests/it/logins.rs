@@ -5,7 +5,7 @@ use crate::support::{
     linked::{Linked, dsn, linked, tcp_cluster},
     open,
     program::{Program, SettingsFile, command},
-    proxy::{Ending, Fault, Message, Way::ToClient},
+    proxy::{Ending, Fault, Message, Way::ToClient, Which},
     run, wait_for,
 };
 use portal_audit::config::Settings;
@@ -198,7 +198,7 @@ async fn who_sits_in_between_gets_no_password() {
     let mut linked = linked("login_between", "").await;
     make_role(&linked, "between", "NOCREATEDB").await;
     let forged = b"v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-    let cases: [(Vec<u8>, fn(&Message<'_>) -> bool, &str); 5] = [
+    let cases: [(Vec<u8>, Which, &str); 5] = [
         (request(3, b""), asks_for_scram, "cleartext"),
         (request(5, b"salt"), asks_for_scram, "MD5"),
         (request(7, b""), asks_for_scram, "a Kerberos, GSSAPI or SSPI credential"),

@@ -6,7 +6,7 @@ use crate::support::{
     program::{Program, SettingsFile},
     proxy::{
         Ending, Fault, Message, Proxy, WHOLE,
-        Way::{ToClient, ToServer},
+        Way::{ToClient, ToServer, Which},
     },
     run, value, wait_for,
 };
@@ -60,7 +60,7 @@ struct Moment {
     at: At,
     fault: Fault,
     skip: usize,
-    message: fn(&Message<'_>) -> bool,
+    message: Which,
     is_durable: bool,
 }
 
@@ -156,7 +156,7 @@ const IN_MESSAGE: usize = 5 + 25 + 6;
 async fn the_source_link_is_cut_inside_a_message() {
     let mut linked = linked("net_source_cut", "").await;
     let sidecar = linked.portal.start().await;
-    let kinds: [(u8, fn(&Message<'_>) -> bool); 3] = [
+    let kinds: [(u8, Which); 3] = [
         (b'B', |message| message.is_pgoutput(b'B')),
         (b'I', |message| message.is_pgoutput(b'I')),
         (b'C', |message| message.is_pgoutput(b'C')),
@@ -181,7 +181,7 @@ async fn the_audit_link_is_cut_in_the_midst_of_writing() {
     let mut linked = linked("net_audit_cut", "").await;
     let sidecar = Sidecar::start(linked.portal.settings.clone());
     linked.portal.streaming().await;
-    let matches: [(&str, bool, fn(&Message<'_>) -> bool); 7] = [
+    let matches: [(&str, bool, Which); 7] = [
         ("begin", true, |message| message.is(ToServer, b'Q', b"BEGIN")),
         ("copy", true, |message| message.is(ToServer, b'P', b"COPY")),
         ("data", true, is_copy_data),

@@ -190,7 +190,7 @@ async fn a_generated_column_breaks_no_update() {
 }
 
 /// A portal whose database has another encoding than UTF-8.
-async fn encoded(name: &str, encoding: &str) -> Portal {
+pub async fn encoded(name: &str, encoding: &str) -> Portal {
     let postgres = open(cluster(), "postgres").await;
     run(&postgres, &format!("CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")).await;
     run(&postgres, &format!("CREATE DATABASE {name}_audit")).await;

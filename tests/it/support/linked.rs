@@ -17,7 +17,7 @@ pub fn tcp_cluster() -> &'static Cluster {
         let hba =
             "host all +logins 127.0.0.1/32 scram-sha-256\nhost all +strangers 127.0.0.1/32 reject";
         let hba = Some(hba.to_owned());
-        let options = Options { tcp: true, settings: settings.into(), hba };
+        let options = Options { tcp: true, settings: settings.into(), hba, ..Options::default() };
         Cluster::start_with(&installation(), &options).unwrap_or_else(|error| panic!("{error}"))
     })
 }

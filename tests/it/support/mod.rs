@@ -1,5 +1,6 @@
 //! The cluster of the test binary, and a portal with its sidecar for each test.
 
+pub mod encode;
 pub mod invariants;
 pub mod kratos;
 pub mod life;

@@ -65,6 +65,9 @@ pub struct Message<'a> {
     pub body: &'a [u8],
 }
 
+/// Which messages are meant.
+pub type Which = fn(&Message<'_>) -> bool;
+
 impl Message<'_> {
     /// Whether it is a message of this kind that has these bytes in it.
     pub fn is(&self, way: Way, tag: u8, part: &[u8]) -> bool {
@@ -338,7 +341,7 @@ async fn pass(
             link.ending.send_replace(Some(ending));
             fire();
             // The connection ends while this waits.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
         Fault::Hold => {
             hold(way);
