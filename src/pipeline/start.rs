@@ -6,10 +6,10 @@ use super::{
 };
 use crate::{
     budget,
-    catalog::{self, Catalog},
+    catalog::{self, Catalog, Slot},
     config::{Limits, Settings, Source},
     connect::{self, Session},
-    continuity::{self, Acceptance, ContinuityError, Here, Loss, Plan, Way},
+    continuity::{self, Acceptance, ContinuityError, Here, Loss, Plan, Refusal, Way},
     event::Origin,
     lsn::Lsn,
     snapshot::{Snapshot, SnapshotError},
@@ -66,30 +66,14 @@ pub(super) async fn start(
     let mut replication =
         Connection::connect(&source.conninfo, encoding).await.map_err(Fault::Wire)?;
     let system = replication.identify_system().await.map_err(Fault::Wire)?;
-    let here = Here {
-        system_identifier: system.system_identifier,
-        timeline: system.timeline,
-        database: catalog.database.clone(),
-        database_oid: catalog.database_oid,
-    };
+    let here = here(&system, &catalog);
     let origin =
         Origin { system_identifier: system.system_identifier, database_oid: catalog.database_oid };
     let plan = continuity::decide(&source.slot, progress.as_ref(), slot.as_ref(), &here);
     tell_owner(standing, &plan, &system);
     let is_released = standing.borrow().is_released
         || budget::is_released(&session, &source.slot).await.map_err(Fault::Budget)?;
-    let plan = match plan {
-        Ok(plan) => {
-            accepted.spend();
-            Ok(plan)
-        }
-        // The settings accepted it beforehand.
-        Err(ContinuityError::SlotLost { .. }) if is_released => {
-            let way = Way::Anew { drop_first: false };
-            Err(Ok(Loss { reason: Reason::WalBudget, way }))
-        }
-        Err(finding) => Err(accepted.pass(&source.name, finding, slot.as_ref())),
-    };
+    let plan = pass(source, accepted, plan, is_released, slot.as_ref());
 
     let mapping = std::sync::Arc::clone(&source.mapping);
     let limits = translate_limits(&settings.limits);
@@ -103,12 +87,7 @@ pub(super) async fn start(
             first.create(audit, &mut replication, drop_first, &mut translator).await?
         }
         Ok(Plan::Resume { from }) => {
-            if is_released {
-                // It was about to be given up, and was not.
-                let forgotten = budget::forget(&first.session, &source.slot).await;
-                forgotten.map_err(Fault::Budget)?;
-            }
-            (first.resume(audit, from, &mut translator).await?, from)
+            (first.resume(audit, from, is_released, &mut translator).await?, from)
         }
         Err(passed) => {
             let loss = passed.map_err(Fault::Continuity)?;
@@ -126,6 +105,37 @@ pub(super) async fn start(
     };
     standing.send_modify(|standing| standing.is_released = false);
     Ok(Started { frames, status, translator, writer, teller, system })
+}
+
+/// The plan, or a loss that was accepted, or why it is refused.
+fn pass(
+    source: &Source,
+    accepted: &mut Acceptance,
+    plan: Result<Plan, ContinuityError>,
+    is_released: bool,
+    slot: Option<&Slot>,
+) -> Result<Plan, Result<Loss, Refusal>> {
+    match plan {
+        Ok(plan) => {
+            accepted.spend();
+            Ok(plan)
+        }
+        // The settings accepted it beforehand.
+        Err(ContinuityError::SlotLost { .. }) if is_released => {
+            let way = Way::Anew { drop_first: false };
+            Err(Ok(Loss { reason: Reason::WalBudget, way }))
+        }
+        Err(finding) => Err(accepted.pass(&source.name, finding, slot)),
+    }
+}
+
+fn here(system: &System, catalog: &Catalog) -> Here {
+    Here {
+        system_identifier: system.system_identifier,
+        timeline: system.timeline,
+        database: catalog.database.clone(),
+        database_oid: catalog.database_oid,
+    }
 }
 
 /// A session in the audit database, if that answers in time.
@@ -244,9 +254,15 @@ impl First<'_> {
         &self,
         audit: Session,
         from: Lsn,
+        is_released: bool,
         translator: &mut Translator,
     ) -> Result<Writer, Fault> {
         let Self { source, .. } = self;
+        if is_released {
+            // It was about to be given up, and was not.
+            let forgotten = budget::forget(&self.session, &source.slot).await;
+            forgotten.map_err(Fault::Budget)?;
+        }
         let writer = Writer::new(audit, &source.name, &source.mapping, from, self.timeout()).await;
         let writer = writer.map_err(Fault::Write)?;
         if source.mapping.kratos.is_some() {
