@@ -6,7 +6,7 @@
 use crate::{connect::Session, lsn::Lsn};
 use tokio_postgres::types::PgLsn;
 
-/// Ends the name of the marker. [`crate::config`] leaves room for it within the 63 bytes of a slot's name.
+/// Ends the name of the marker. The settings leave room for it within the 63 bytes of a slot's name.
 pub const MARKER_END: &str = "_released";
 
 /// Why the source's slot cannot be looked at or given up.

@@ -6,11 +6,12 @@ use super::{
 };
 use crate::{
     budget,
-    catalog::{self, Catalog},
+    catalog::{self, Catalog, Slot},
     config::{Limits, Settings, Source},
     connect::{self, Session},
     continuity::{
-        self, Acceptance, ContinuityError, Crossing, Decision, Here, History, Loss, Plan, Way,
+        self, Acceptance, ContinuityError, Crossing, Decision, Here, History, Loss, Plan, Refusal,
+        Way,
     },
     event::Origin,
     lsn::Lsn,
@@ -95,18 +96,7 @@ pub(super) async fn start(
     tell_owner(standing, &plan, &system);
     let is_released = standing.borrow().is_released
         || budget::is_released(&session, &source.slot).await.map_err(Fault::Budget)?;
-    let plan = match plan {
-        Ok(plan) => {
-            accepted.spend();
-            Ok(plan)
-        }
-        // The settings accepted it beforehand.
-        Err(ContinuityError::SlotLost { .. }) if is_released => {
-            let way = Way::Anew { drop_first: false };
-            Err(Ok(Loss { reason: Reason::WalBudget, way }))
-        }
-        Err(finding) => Err(accepted.pass(&source.name, finding, slot.as_ref())),
-    };
+    let plan = pass(source, accepted, plan, is_released, slot.as_ref());
 
     if !matches!(plan, Ok(Plan::Resume { .. }) | Err(Ok(Loss { way: Way::Skip { .. }, .. }))) {
         // A snapshot reads what must be there.
@@ -127,13 +117,8 @@ pub(super) async fn start(
             first.create(audit, &mut replication, drop_first, &mut translator).await?
         }
         Ok(Plan::Resume { from }) => {
-            if is_released {
-                // It was about to be given up, and was not.
-                let forgotten = budget::forget(&first.session, &source.slot).await;
-                forgotten.map_err(Fault::Budget)?;
-            }
             let (audit, _) = first.cross(audit, progress, crossing).await?;
-            (first.resume(audit, from, &mut translator).await?, from)
+            (first.resume(audit, from, is_released, &mut translator).await?, from)
         }
         Err(passed) => {
             let loss = passed.map_err(Fault::Continuity)?;
@@ -168,6 +153,28 @@ fn may_go_on(
     };
     covered.fingerprint == picture::fingerprint(&source.mapping, &source.publication)
         || catalog::holes(catalog, &source.mapping, &covered.picture).iter().all(is_known)
+}
+
+/// The plan, or a loss that was accepted, or why it is refused.
+fn pass(
+    source: &Source,
+    accepted: &mut Acceptance,
+    plan: Result<Plan, ContinuityError>,
+    is_released: bool,
+    slot: Option<&Slot>,
+) -> Result<Plan, Result<Loss, Refusal>> {
+    match plan {
+        Ok(plan) => {
+            accepted.spend();
+            Ok(plan)
+        }
+        // The settings accepted it beforehand.
+        Err(ContinuityError::SlotLost { .. }) if is_released => {
+            let way = Way::Anew { drop_first: false };
+            Err(Ok(Loss { reason: Reason::WalBudget, way }))
+        }
+        Err(finding) => Err(accepted.pass(&source.name, finding, slot)),
+    }
 }
 
 /// A session in the audit database, if that answers in time.
@@ -369,9 +376,15 @@ impl First<'_> {
         &self,
         audit: Session,
         from: Lsn,
+        is_released: bool,
         translator: &mut Translator,
     ) -> Result<Writer, Fault> {
         let Self { source, .. } = self;
+        if is_released {
+            // It was about to be given up, and was not.
+            let forgotten = budget::forget(&self.session, &source.slot).await;
+            forgotten.map_err(Fault::Budget)?;
+        }
         let writer = Writer::new(audit, &source.name, &source.mapping, from, self.timeout()).await;
         let writer = writer.map_err(Fault::Write)?;
         self.restore_pending(&writer, translator).await?;

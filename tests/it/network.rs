@@ -6,7 +6,8 @@ use crate::support::{
     program::{Program, SettingsFile},
     proxy::{
         Ending, Fault, Message, Proxy, WHOLE,
-        Way::{ToClient, ToServer, Which},
+        Way::{ToClient, ToServer},
+        Which,
     },
     run, value, wait_for,
 };

@@ -199,9 +199,8 @@ async fn hostile_settings() {
     run(&portal.audit, "SET statement_timeout = 0; CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$; CREATE TRIGGER slow AFTER INSERT ON public.events FOR EACH STATEMENT EXECUTE FUNCTION slow()").await;
     drop(portal);
     let portal = servers.portal().await;
-    for session in [&portal.audit, &portal.source] {
-        run(session, "SET statement_timeout = 0; SET idle_session_timeout = 0").await;
-    }
+    // Ours must not be cut off by them either.
+    run(&portal.audit, "SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')").await;
     let sidecar = portal.start().await;
     let moved: String = value(
         &portal.audit,
