@@ -150,7 +150,7 @@ impl Watch {
                 );
             }
             (None, Some(_)) => tracing::warn!(source, event, kind, object, what, "covered again"),
-            (None, None) if missing.is_some() => {
+            (None, None) if !missing.is_empty() => {
                 tracing::warn!(source, event, kind, object, what, "changes may be missing");
             }
             (None, None) => tracing::info!(source, event, kind, object, what, "changed"),

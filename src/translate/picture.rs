@@ -143,8 +143,8 @@ pub struct Change {
     pub object: Object,
     pub is_schema: bool,
     pub differences: Vec<Difference>,
-    /// Why changes of rows may be missing; `None`: they are not.
-    pub missing: Option<&'static str>,
+    /// Why changes of rows may be missing; none: they are not.
+    pub missing: Vec<&'static str>,
     /// The hole that is there now.
     pub hole: Option<Hole>,
     /// The hole that was there before and is not now.
@@ -258,14 +258,18 @@ fn push(
     if differences.is_empty() && is_same(old, new) {
         return;
     }
-    let missing = if is_schema {
-        old.or(new).map(|_| {
-            "rules that do not fit the table told nothing; its changes are events of type change_unmapped"
-        })
-    } else {
-        let because = differences.iter().find_map(|difference| because(&object, difference));
-        because.or(old.or(new).map(|_| "what was not covered is not in the log that we read"))
-    };
+    let is_hole = old.or(new).is_some();
+    let mut missing: Vec<&str> = Vec::new();
+    if is_schema && is_hole {
+        missing.push("rules that do not fit the table tell nothing; changes that they might have taken are events of type change_unmapped");
+    } else if !is_schema {
+        missing.extend(differences.iter().filter_map(|difference| because(&object, difference)));
+        if missing.is_empty() && is_hole {
+            missing.push("what was not covered is not in the log that we read");
+        }
+    }
+    missing.sort_unstable();
+    missing.dedup();
     let filled = old.filter(|_| new.is_none()).cloned();
     let hole = new.cloned();
     changes.push(Change { object, is_schema, differences, missing, hole, filled });

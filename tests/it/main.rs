@@ -27,6 +27,7 @@ mod oracle;
 mod publication;
 mod replay;
 mod restart;
+mod schema;
 mod shapes;
 mod slot;
 mod sources;
