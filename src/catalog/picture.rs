@@ -7,6 +7,7 @@ use crate::{
     timestamp::Timestamp,
     translate::{
         Table,
+        compile::Compiler,
         mapping::Mapping,
         picture::{
             ABSENT, ColumnPicture, Facts, Hole, Object, Picture, RENAMED, STATE, THERE,
@@ -82,7 +83,7 @@ pub async fn picture(
         publication: publication_facts(here, rows.first()),
         tables: BTreeMap::new(),
     };
-    let (all, via_root) = here.map_or((false, false), |row| (row.get(4), row.get(3)));
+    let all = here.is_some_and(|row| row.get(4));
     let oid: u32 = here.map_or(0, |row| row.get(0));
     let entry = "FROM pg_publication_rel r JOIN up ON up.of = r.prrelid WHERE up.oid = t.oid AND r.prpubid = $1)";
     let (filter, columns, schema) = if is_15 {
@@ -108,7 +109,7 @@ pub async fn picture(
         let named = rows.iter().find(|row| row.get::<_, &str>(1) == name);
         let elsewhere = rows.iter().find(|row| row.get::<_, u32>(0) == known_oid);
         let facts = match (named, elsewhere) {
-            (Some(row), _) => table_facts(row, all, via_root),
+            (Some(row), _) => table_facts(row, all),
             (None, Some(row)) => {
                 Facts::from([(STATE.to_owned(), format!("{RENAMED}{}", row.get::<_, &str>(1)))])
             }
@@ -151,7 +152,7 @@ fn publication_facts(
     facts
 }
 
-fn table_facts(row: &tokio_postgres::Row, all: bool, via_root: bool) -> Facts {
+fn table_facts(row: &tokio_postgres::Row, all: bool) -> Facts {
     let text = |column: usize| row.get::<_, Option<String>>(column);
     let kind = match row.get::<_, &str>(2) {
         "r" => "table",
@@ -182,9 +183,7 @@ fn table_facts(row: &tokio_postgres::Row, all: bool, via_root: bool) -> Facts {
         let mut parts = partition.split('\n');
         let mut part = || parts.next().unwrap_or_default();
         let (name, oid, file, identity) = (part(), part(), part(), part());
-        // Published as itself, it tells its truncation itself.
-        let file = if via_root { format!(", file {file}") } else { String::new() };
-        let told = format!("oid {oid}{file}, replica identity {identity}");
+        let told = format!("oid {oid}, file {file}, replica identity {identity}");
         facts.insert(format!("partition {name}"), told);
     }
     facts
@@ -210,34 +209,36 @@ pub fn holes(catalog: &Catalog, mapping: &Mapping, picture: &Picture) -> Vec<Hol
         holes.push(hole(object, reason.to_owned(), fix.to_owned()));
     }
     for name in mapping.tables() {
-        let object = Object::Table(name.clone());
-        let fault = catalog.table(&name).map(|table| (table, catalog.table_fault(table)));
-        let is_told = fault.as_ref().is_some_and(|(_, fault)| fault.is_some());
-        let errors = catalog.faults(mapping, &name);
-        let message =
-            errors.iter().map(|error| error.message.as_str()).collect::<Vec<_>>().join("; ");
-        let hint = errors.iter().find_map(|error| error.hint.clone()).unwrap_or_default();
-        match fault {
-            // It is the publication's fault.
-            Some((table, Some(_))) if !catalog.is_published && !table.is_published => {}
-            None if message.is_empty() => {}
-            Some((table, None)) if !message.is_empty() => {
-                let rules = Table::fit(mapping, table.relation.clone()).0.stopped.rules;
-                let fix = format!("Change the table back, or the mapping. {hint}");
-                let fix = fix.trim_end().to_owned();
-                holes.push(Hole { rules, is_schema: true, ..hole(object, message, fix) });
-            }
-            None => {
+        let object = || Object::Table(name.clone());
+        let Some(table) = catalog.table(&name) else {
+            if let Some(error) = catalog.faults(mapping, &name).into_iter().next() {
                 let state = picture.tables.get(&name).and_then(|table| table.facts.get(STATE));
                 let renamed = state.and_then(|state| state.strip_prefix(RENAMED));
-                let fix = renamed.map_or(hint, |now| {
+                let fix = renamed.map_or(error.hint.unwrap_or_default(), |now| {
                     format!("It is called {now} now. Rename it back, or name {now} in the mapping.")
                 });
                 let (rules, is_schema) = (rules_of(mapping, &name), renamed.is_some());
-                holes.push(Hole { rules, is_schema, ..hole(object, message, fix) });
+                holes.push(Hole { rules, is_schema, ..hole(object(), error.message, fix) });
             }
-            Some(_) if is_told => holes.push(hole(object, message, hint)),
-            Some(_) => {}
+            continue;
+        };
+        // Without a publication nothing is published, and that is said once.
+        let is_told = !catalog.is_published && !table.is_published;
+        if let Some((reason, fix)) = catalog.table_fault(table).filter(|_| !is_told) {
+            holes.push(hole(object(), reason, fix));
+        }
+        let errors = Compiler::check(mapping, &table.relation, &table.unpublished);
+        if !errors.is_empty() {
+            let mut messages: Vec<&str> =
+                errors.iter().map(|error| error.message.as_str()).collect();
+            messages.sort_unstable();
+            messages.dedup();
+            let hint = errors.iter().find_map(|error| error.hint.as_deref()).unwrap_or_default();
+            let fix = format!("Change the table back, or the mapping. {hint}");
+            let fix = fix.trim_end().to_owned();
+            let rules = Table::fit(mapping, table.relation.clone()).0.stopped.rules;
+            let reason = messages.join("; ");
+            holes.push(Hole { rules, is_schema: true, ..hole(object(), reason, fix) });
         }
     }
     holes

@@ -221,6 +221,10 @@ pub fn changes(before: &Covered, look: &Look) -> Vec<Change> {
     let (old, new) = (&before.picture, &look.picture);
     let differences = differences(&old.publication, &new.publication, &|fact| fact.to_owned());
     push(&mut changes, (before, look), publication, (false, differences));
+    let is_via_root = |picture: &Picture| {
+        picture.publication.get("via root").is_some_and(|via_root| via_root == "yes")
+    };
+    let is_via_root = is_via_root(old) && is_via_root(new);
     for (name, now) in &new.tables {
         let object = Object::Table(name.clone());
         let Some(then) = old.tables.get(name) else {
@@ -229,6 +233,7 @@ pub fn changes(before: &Covered, look: &Look) -> Vec<Change> {
         };
         let shown = |table: &TablePicture, fact: &str| shown(table, fact);
         let mut facts = table_differences(then, now);
+        facts.retain(|difference| !is_told_by_itself(difference, is_via_root));
         for difference in &mut facts {
             difference.old = difference.old.take().map(|fact| shown(then, &fact));
             difference.new = difference.new.take().map(|fact| shown(now, &fact));
@@ -304,12 +309,29 @@ fn because(object: &Object, difference: &Difference) -> Option<&'static str> {
                 "rows that the partition had when it was attached came without a change of their own"
             }
             (_, None) => "rows of the partition went without a change of their own",
+            (Some(old), Some(new)) if file_of(old) == file_of(new) => return None,
             _ => {
                 "the partition was truncated, rewritten or made again: a truncation of a partition is not in the log that we read"
             }
         }),
         _ => None,
     }
+}
+
+/// The part of a partition's fact that says which rows it holds.
+fn file_of(partition: &str) -> Option<&str> {
+    partition.split_once(", replica identity").map(|(file, _)| file)
+}
+
+/// Whether only the file of a partition is another one. One that is published as itself tells its truncation itself.
+fn is_told_by_itself(difference: &Difference, is_via_root: bool) -> bool {
+    let without_file = |fact: &String| {
+        let (oid, rest) = fact.split_once(", file ")?;
+        Some((oid.to_owned(), rest.split_once(',')?.1.to_owned()))
+    };
+    let [old, new] = [&difference.old, &difference.new].map(Option::as_ref);
+    let is_file = old.and_then(without_file) == new.and_then(without_file);
+    !is_via_root && difference.what.starts_with("partition ") && old.is_some() && is_file
 }
 
 fn is_there(facts: &Facts) -> bool {

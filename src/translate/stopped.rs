@@ -136,8 +136,12 @@ impl Stopped {
             let name = relation.columns.get(*position).map(|column| &column.name);
             name.is_some_and(|name| named.is_some_and(|named| named.contains(name)))
         };
-        let is_whole = relation.replica_identity == ReplicaIdentity::Full;
-        self.key = positions().filter(is_key).filter(|_| !is_whole).collect();
+        // A primary key says which row it is; an index or the whole row holds more than that.
+        let identity = relation.replica_identity;
+        let is_primary = identity == ReplicaIdentity::Default;
+        let is_shown = |position: &usize| is_key(position) && (is_primary || is_named(position));
+        let is_whole = identity == ReplicaIdentity::Full;
+        self.key = positions().filter(is_shown).filter(|_| !is_whole).collect();
         self.columns = positions().filter(is_named).collect();
         self.mapped = (mapped != relation.qualified_name()).then(|| mapped.to_owned());
         self
