@@ -188,9 +188,12 @@ async fn a_table_and_a_schema_are_renamed_while_nobody_reads() {
     "#]].assert_eq(&told(&portal).await);
     portal.act("INSERT INTO gateway.things VALUES (4, 'four', 4, 'a'); INSERT INTO gateway.others VALUES (4)").await;
     change(&portal, "ALTER SCHEMA gateway RENAME TO portal").await;
+    // A walsender of PostgreSQL 14 to 17 does not say so before its next life.
+    sidecar.stop().await;
+    let sidecar = restart(&portal).await;
     portal.act("INSERT INTO portal.things VALUES (5, 'five', 5, 'a')").await;
     sidecar.stop().await;
-    expect!["change_unmapped 4, schema_changed 6, thing_created 2"]
+    expect!["change_unmapped 3, schema_changed 6, thing_created 3"]
         .assert_eq(&counts(&portal).await);
 }
 
@@ -198,6 +201,7 @@ async fn a_table_and_a_schema_are_renamed_while_nobody_reads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_is_replaced_by_another() {
     let (portal, _folder) = things("schema_swap").await;
+    run(&portal.source, "DROP PUBLICATION portal_audit; CREATE PUBLICATION portal_audit FOR TABLE portal.things, portal.others").await;
     let sidecar = portal.start().await;
     portal.act("INSERT INTO portal.things VALUES (1, 'one', 1, 'a')").await;
     looked(&portal).await;
@@ -207,11 +211,10 @@ async fn a_table_is_replaced_by_another() {
     sidecar.stop().await;
     expect![[r#"
         coverage_changed table portal.things
-            columns published id, name, size, kind ->
             published as entry N -> entry N
             replica identity index (id, name, size, kind) -> full
             oid N -> N
-            missing: changes while the table was not published are not in the log that we read; columns that the list left out are missing from the events; the rows of a table that is dropped go without a change of their own
+            missing: changes while the table was not published are not in the log that we read; the rows of a table that is dropped go without a change of their own
         coverage_changed publication portal_audit
             also publishes -> portal.old
     "#]].assert_eq(&told(&portal).await);
@@ -416,8 +419,12 @@ async fn partitions_come_and_go() {
         .act("INSERT INTO portal.things VALUES (21, 'three', 1, 'a'); TRUNCATE portal.things")
         .await;
     sidecar.stop().await;
-    expect!["coverage_changed 6, table_truncated 1, thing_created 3"]
-        .assert_eq(&counts(&portal).await);
+    // A walsender of PostgreSQL 14 that has seen a table unpublished takes it for that, attached or not, to the end of its life.
+    let version: i32 =
+        value(&portal.source, "SELECT current_setting('server_version_num')::int").await;
+    let created = if version < 150_000 { 2 } else { 3 };
+    let expected = format!("coverage_changed 6, table_truncated 1, thing_created {created}");
+    assert_eq!(counts(&portal).await, expected);
 }
 
 /// Five tables at once, and rows after it in the same transaction: each event stands where it happened.
