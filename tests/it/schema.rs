@@ -350,8 +350,8 @@ async fn the_replica_identity_shrinks() {
     expect!["change_unmapped 2, coverage_changed 5, schema_changed 2, thing_created 7, thing_deleted 2, thing_grown 2"].assert_eq(&counts(&portal).await);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn partitions_come_and_go() {
+/// The same rules over a table of partitions, published by its root.
+async fn partitioned() -> (Portal, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mapping = folder.path().join("mapping.toml");
     std::fs::write(&mapping, RULES).unwrap();
@@ -365,6 +365,12 @@ async fn partitions_come_and_go() {
         ..Wishes::default()
     };
     let portal = portal(cluster(), wishes).await;
+    (portal, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_come_and_go() {
+    let (portal, _folder) = partitioned().await;
     let sidecar = portal.start().await;
     portal.act("INSERT INTO portal.things VALUES (1, 'one', 1, 'a')").await;
     looked(&portal).await;
