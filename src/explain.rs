@@ -15,6 +15,7 @@ use crate::{
         gap,
         mapping::{Mapping, RuleSpec},
         origin::origin,
+        picture, stopped,
     },
 };
 use serde::{Serialize, Serializer};
@@ -286,6 +287,12 @@ fn no_rule(source: &Source, event_type: &str) -> String {
     }
     if event_type == gap::EVENT_TYPE {
         return "No change made it: changes are missing, somebody went on with --accept-gap, and portal-audit wrote from where to where.".into();
+    }
+    if event_type == stopped::CHANGE_UNMAPPED {
+        return "A change of a table that no longer fits the mapping: portal-audit tells it raw. _audit and rules_stopped in the payload say where and which blocks stand still.".into();
+    }
+    if picture::EVENT_TYPES.iter().any(|known| known.name == event_type) {
+        return "No change made it: portal-audit looks at the source's catalog again and again, and what it found was not as before.".into();
     }
     if let Some(place) = source.mapping.by_hand(event_type) {
         let place = source.mapping.place(place);

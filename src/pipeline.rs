@@ -65,18 +65,8 @@ pub enum Fault {
     Audit(#[source] ConnectError),
     #[error("the replication connection failed")]
     Wire(#[source] WireError),
-    /// PostgreSQL 14 to 17; from 18 on such changes are passed over by the server, without a word.
-    #[error(
-        "publication \"{publication}\" did not exist, or not yet, when the change at {lsn} was made, and the server cannot read past that. First see that it exists (portal-audit sql source). Then pass over what was changed without it: in the source, SELECT pg_replication_slot_advance('{slot}', pg_current_wal_lsn()); and portal-audit run --accept-gap {source_name}, which records what is missing"
-    )]
-    NoPublication {
-        source_name: String,
-        publication: String,
-        slot: String,
-        lsn: Lsn,
-        #[source]
-        source: Box<WireError>,
-    },
+    #[error("the log cannot be read on")]
+    NoPublication(#[source] Box<NoPublication>),
     #[error("the source does not fit")]
     Catalog(#[source] CatalogError),
     #[error("changes may be missing")]
@@ -110,6 +100,20 @@ pub enum Fault {
         "a task of the pipeline panicked, which is a fault of portal-audit: nothing behind what is written was confirmed; report what stands above this line"
     )]
     Panic,
+}
+
+/// A change was made while there was no publication, and the server cannot read past it: PostgreSQL 14 to 17. From 18 on such changes are passed over without a word.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "publication \"{publication}\" did not exist, or not yet, when the change at {lsn} was made, and the server cannot read past that. First see that it exists (portal-audit sql source). Then pass over what was changed without it: in the source, SELECT pg_replication_slot_advance('{slot}', pg_current_wal_lsn()); and portal-audit run --accept-gap {source_name}, which records what is missing"
+)]
+pub struct NoPublication {
+    source_name: String,
+    publication: String,
+    slot: String,
+    lsn: Lsn,
+    #[source]
+    report: WireError,
 }
 
 impl Fault {
@@ -156,7 +160,7 @@ impl Fault {
             | Self::Budget(_)
             | Self::Silent { .. }
             | Self::Task => false,
-            Self::NoPublication { .. } | Self::Panic => true,
+            Self::NoPublication(_) | Self::Panic => true,
         }
     }
 
@@ -166,14 +170,14 @@ impl Fault {
             Self::Wire(WireError::Server { ref sqlstate, associated_lsn: Some(lsn), .. })
                 if sqlstate == "42704" =>
             {
-                let Self::Wire(error) = self else { return self };
-                Self::NoPublication {
+                let Self::Wire(report) = self else { return self };
+                Self::NoPublication(Box::new(NoPublication {
                     source_name: source.name.clone(),
                     publication: source.publication.clone(),
                     slot: source.slot.clone(),
                     lsn,
-                    source: Box::new(error),
-                }
+                    report,
+                }))
             }
             fault => fault,
         }

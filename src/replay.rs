@@ -132,7 +132,7 @@ struct Side {
 
 impl Side {
     fn new(name: &'static str, origin: Origin, source: &str, mapping: &Arc<Mapping>) -> Self {
-        let translator = Translator::new(origin, source, Arc::clone(mapping), LIMITS);
+        let translator = Translator::new(origin, source, Arc::clone(mapping), LIMITS).strict();
         Self { name, translator, batch: Batch::default() }
     }
 

@@ -7,6 +7,7 @@ use crate::{
     timestamp::Timestamp,
     translate::{
         Table,
+        compile::Compiler,
         mapping::Mapping,
         picture::{
             ABSENT, ColumnPicture, Facts, Hole, Object, Picture, RENAMED, STATE, THERE,
@@ -24,9 +25,9 @@ const ALSO_MAX: &str = "100";
 const PUBLICATION: &str = "SELECT p.oid, p.pubname::text, p.xmin::text, p.pubviaroot, p.puballtables,
     concat_ws(', ', CASE WHEN pubinsert THEN 'insert' END, CASE WHEN pubupdate THEN 'update' END, CASE WHEN pubdelete THEN 'delete' END, CASE WHEN pubtruncate THEN 'truncate' END),
     {schemas},
-    (SELECT string_agg(named.name, ', ' ORDER BY named.name) FROM (
-       SELECT n.nspname || '.' || c.relname AS name FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE r.prpubid = p.oid AND n.nspname || '.' || c.relname <> ALL ($3) AND c.oid <> ALL ($4) ORDER BY 1 LIMIT {also}) AS named)
+    (SELECT array_agg(named.oid::text || ' ' || named.name ORDER BY named.name) FROM (
+       SELECT c.oid, n.nspname || '.' || c.relname AS name FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE r.prpubid = p.oid AND n.nspname || '.' || c.relname <> ALL ($3) ORDER BY 2 LIMIT {also}) AS named)
   FROM pg_publication p WHERE p.pubname = $1 OR p.oid = $2 ORDER BY p.pubname = $1 DESC";
 
 /// Mapped tables, by name or by an oid that is known; with the publication's entries for them or a table that they are partitions of.
@@ -60,6 +61,8 @@ pub async fn picture(
     mapping: &Mapping,
     known: Option<&Picture>,
 ) -> Result<Picture, CatalogError> {
+    // One snapshot: between two statements a release may have renamed something.
+    const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     let failed = |report| CatalogError::Query { report };
     let names = mapping.tables();
     let oid_of =
@@ -73,8 +76,9 @@ pub async fn picture(
     } else {
         "NULL::text"
     };
+    session.client.batch_execute(BEGIN).await.map_err(failed)?;
     let query = PUBLICATION.replace("{schemas}", schemas).replace("{also}", ALSO_MAX);
-    let rows = session.client.query(&query, &[&publication, &known_oid, &names, &oids]).await;
+    let rows = session.client.query(&query, &[&publication, &known_oid, &names]).await;
     let rows = rows.map_err(failed)?;
     let here = rows.iter().find(|row| row.get::<_, &str>(1) == publication);
     let mut picture = Picture {
@@ -82,8 +86,44 @@ pub async fn picture(
         publication: publication_facts(here, rows.first()),
         tables: BTreeMap::new(),
     };
-    let (all, via_root) = here.map_or((false, false), |row| (row.get(4), row.get(3)));
+    let all = here.is_some_and(|row| row.get(4));
     let oid: u32 = here.map_or(0, |row| row.get(0));
+    let query = tables_query(is_15);
+    let rows = session.client.query(&query, &[&oid, &names, &oids]).await.map_err(failed)?;
+    let seen: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
+    let columns = session.client.query(COLUMNS, &[&seen]).await.map_err(failed)?;
+    session.client.batch_execute("COMMIT").await.map_err(failed)?;
+    let mut renamed: Vec<u32> = Vec::new();
+    for name in &names {
+        let known_oid = oid_of(name);
+        let named = rows.iter().find(|row| row.get::<_, &str>(1) == name);
+        let elsewhere = rows.iter().find(|row| row.get::<_, u32>(0) == known_oid);
+        let facts = match (named, elsewhere) {
+            (Some(row), _) => table_facts(row, all),
+            (None, Some(row)) => {
+                Facts::from([(STATE.to_owned(), format!("{RENAMED}{}", row.get::<_, &str>(1)))])
+            }
+            (None, None) => Facts::from([(STATE.to_owned(), ABSENT.to_owned())]),
+        };
+        let oid = named.map_or(known_oid, |row| row.get(0));
+        if named.is_none() && elsewhere.is_some() {
+            renamed.push(oid);
+        }
+        let own = columns.iter().filter(|row| row.get::<_, u32>(0) == oid);
+        let columns =
+            own.map(|row| (row.get(1), ColumnPicture { name: row.get(2), type_name: row.get(3) }));
+        picture
+            .tables
+            .insert(name.clone(), TablePicture { oid, facts, columns: columns.collect() });
+    }
+    if let Some(also) = here.and_then(|row| also_published(row, &renamed)) {
+        picture.publication.insert("also publishes".to_owned(), also);
+    }
+    Ok(picture)
+}
+
+/// Row filters, column lists and whole schemas came with 15.
+fn tables_query(is_15: bool) -> String {
     let entry = "FROM pg_publication_rel r JOIN up ON up.of = r.prrelid WHERE up.oid = t.oid AND r.prpubid = $1)";
     let (filter, columns, schema) = if is_15 {
         (
@@ -99,30 +139,19 @@ pub async fn picture(
         ("NULL::text".to_owned(), "NULL::text".to_owned(), "false")
     };
     let query = TABLES.replace("{filter}", &filter).replace("{columns}", &columns);
-    let query = query.replace("{schema}", schema);
-    let rows = session.client.query(&query, &[&oid, &names, &oids]).await.map_err(failed)?;
-    let seen: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
-    let columns = session.client.query(COLUMNS, &[&seen]).await.map_err(failed)?;
-    for name in &names {
-        let known_oid = oid_of(name);
-        let named = rows.iter().find(|row| row.get::<_, &str>(1) == name);
-        let elsewhere = rows.iter().find(|row| row.get::<_, u32>(0) == known_oid);
-        let facts = match (named, elsewhere) {
-            (Some(row), _) => table_facts(row, all, via_root),
-            (None, Some(row)) => {
-                Facts::from([(STATE.to_owned(), format!("{RENAMED}{}", row.get::<_, &str>(1)))])
-            }
-            (None, None) => Facts::from([(STATE.to_owned(), ABSENT.to_owned())]),
-        };
-        let oid = named.map_or(known_oid, |row| row.get(0));
-        let own = columns.iter().filter(|row| row.get::<_, u32>(0) == oid);
-        let columns =
-            own.map(|row| (row.get(1), ColumnPicture { name: row.get(2), type_name: row.get(3) }));
-        picture
-            .tables
-            .insert(name.clone(), TablePicture { oid, facts, columns: columns.collect() });
-    }
-    Ok(picture)
+    query.replace("{schema}", schema)
+}
+
+/// Tables that are published and not mapped, but for those that are mapped by another name.
+fn also_published(row: &tokio_postgres::Row, renamed: &[u32]) -> Option<String> {
+    let all: Vec<&str> = row.get::<_, Option<Vec<&str>>>(7)?;
+    let others = all.iter().filter_map(|named| {
+        let (oid, name) = named.split_once(' ')?;
+        let is_ours = oid.parse().is_ok_and(|oid: u32| renamed.contains(&oid));
+        (!is_ours).then_some(name)
+    });
+    let others: Vec<&str> = others.collect();
+    (!others.is_empty()).then(|| others.join(", "))
 }
 
 fn publication_facts(
@@ -143,15 +172,13 @@ fn publication_facts(
         ("tables".to_owned(), if row.get(4) { "all" } else { "listed" }.to_owned()),
         ("operations".to_owned(), row.get(5)),
     ]);
-    for (fact, column) in [("schemas", 6), ("also publishes", 7)] {
-        if let Some(names) = row.get::<_, Option<String>>(column) {
-            facts.insert(fact.to_owned(), names);
-        }
+    if let Some(schemas) = row.get::<_, Option<String>>(6) {
+        facts.insert("schemas".to_owned(), schemas);
     }
     facts
 }
 
-fn table_facts(row: &tokio_postgres::Row, all: bool, via_root: bool) -> Facts {
+fn table_facts(row: &tokio_postgres::Row, all: bool) -> Facts {
     let text = |column: usize| row.get::<_, Option<String>>(column);
     let kind = match row.get::<_, &str>(2) {
         "r" => "table",
@@ -182,9 +209,7 @@ fn table_facts(row: &tokio_postgres::Row, all: bool, via_root: bool) -> Facts {
         let mut parts = partition.split('\n');
         let mut part = || parts.next().unwrap_or_default();
         let (name, oid, file, identity) = (part(), part(), part(), part());
-        // Published as itself, it tells its truncation itself.
-        let file = if via_root { format!(", file {file}") } else { String::new() };
-        let told = format!("oid {oid}{file}, replica identity {identity}");
+        let told = format!("oid {oid}, file {file}, replica identity {identity}");
         facts.insert(format!("partition {name}"), told);
     }
     facts
@@ -210,34 +235,36 @@ pub fn holes(catalog: &Catalog, mapping: &Mapping, picture: &Picture) -> Vec<Hol
         holes.push(hole(object, reason.to_owned(), fix.to_owned()));
     }
     for name in mapping.tables() {
-        let object = Object::Table(name.clone());
-        let fault = catalog.table(&name).map(|table| (table, catalog.table_fault(table)));
-        let is_told = fault.as_ref().is_some_and(|(_, fault)| fault.is_some());
-        let errors = catalog.faults(mapping, &name);
-        let message =
-            errors.iter().map(|error| error.message.as_str()).collect::<Vec<_>>().join("; ");
-        let hint = errors.iter().find_map(|error| error.hint.clone()).unwrap_or_default();
-        match fault {
-            // It is the publication's fault.
-            Some((table, Some(_))) if !catalog.is_published && !table.is_published => {}
-            None if message.is_empty() => {}
-            Some((table, None)) if !message.is_empty() => {
-                let rules = Table::fit(mapping, table.relation.clone()).0.stopped.rules;
-                let fix = format!("Change the table back, or the mapping. {hint}");
-                let fix = fix.trim_end().to_owned();
-                holes.push(Hole { rules, is_schema: true, ..hole(object, message, fix) });
-            }
-            None => {
+        let object = || Object::Table(name.clone());
+        let Some(table) = catalog.table(&name) else {
+            if let Some(error) = catalog.faults(mapping, &name).into_iter().next() {
                 let state = picture.tables.get(&name).and_then(|table| table.facts.get(STATE));
                 let renamed = state.and_then(|state| state.strip_prefix(RENAMED));
-                let fix = renamed.map_or(hint, |now| {
+                let fix = renamed.map_or(error.hint.unwrap_or_default(), |now| {
                     format!("It is called {now} now. Rename it back, or name {now} in the mapping.")
                 });
                 let (rules, is_schema) = (rules_of(mapping, &name), renamed.is_some());
-                holes.push(Hole { rules, is_schema, ..hole(object, message, fix) });
+                holes.push(Hole { rules, is_schema, ..hole(object(), error.message, fix) });
             }
-            Some(_) if is_told => holes.push(hole(object, message, hint)),
-            Some(_) => {}
+            continue;
+        };
+        // Without a publication nothing is published, and that is said once.
+        let is_told = !catalog.is_published && !table.is_published;
+        if let Some((reason, fix)) = catalog.table_fault(table).filter(|_| !is_told) {
+            holes.push(hole(object(), reason, fix));
+        }
+        let errors = Compiler::check(mapping, &table.relation, &table.unpublished);
+        if !errors.is_empty() {
+            let mut messages: Vec<&str> =
+                errors.iter().map(|error| error.message.as_str()).collect();
+            messages.sort_unstable();
+            messages.dedup();
+            let hint = errors.iter().find_map(|error| error.hint.as_deref()).unwrap_or_default();
+            let fix = format!("Change the table back, or the mapping. {hint}");
+            let fix = fix.trim_end().to_owned();
+            let rules = Table::fit(mapping, table.relation.clone()).0.stopped.rules;
+            let reason = messages.join("; ");
+            holes.push(Hole { rules, is_schema: true, ..hole(object(), reason, fix) });
         }
     }
     holes

@@ -22,6 +22,9 @@ use tokio::{
     time::Instant,
 };
 
+/// How often a catalog is read that changes while it is read.
+const READS_MAX: u32 = 5;
+
 /// What looks at one source.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -106,16 +109,26 @@ impl Watch {
         (time, lsn): (Timestamp, Lsn),
     ) -> Result<Look, CatalogError> {
         let Self { publication, mapping, known, .. } = self;
-        let picture =
-            catalog::picture(session, self.version_num, publication, mapping, known.as_ref());
-        let picture = picture.await?;
-        let holes = match &self.last {
-            Some((last, holes)) if *last == picture => holes.clone(),
-            _ => {
-                let catalog = Catalog::load_any(session, publication, mapping).await?;
-                catalog::holes(&catalog, mapping, &picture)
-            }
+        let read = async || {
+            let known = known.as_ref();
+            catalog::picture(session, self.version_num, publication, mapping, known).await
         };
+        let mut picture = read().await?;
+        let mut holes = match &self.last {
+            Some((last, holes)) if *last == picture => Some(holes.clone()),
+            _ => None,
+        };
+        let mut reads = 0;
+        while holes.is_none() {
+            let catalog = Catalog::load_any(session, publication, mapping).await?;
+            let found = catalog::holes(&catalog, mapping, &picture);
+            // Both must be about the same state: a release may have come between the two.
+            let again = read().await?;
+            reads += 1;
+            holes = (again == picture || reads == READS_MAX).then_some(found);
+            picture = again;
+        }
+        let holes = holes.unwrap_or_default();
         let (time_after, lsn_after) = catalog::clock_and_log_end(session).await?;
         Ok(Look {
             origin: self.origin,
@@ -150,7 +163,7 @@ impl Watch {
                 );
             }
             (None, Some(_)) => tracing::warn!(source, event, kind, object, what, "covered again"),
-            (None, None) if missing.is_some() => {
+            (None, None) if !missing.is_empty() => {
                 tracing::warn!(source, event, kind, object, what, "changes may be missing");
             }
             (None, None) => tracing::info!(source, event, kind, object, what, "changed"),

@@ -72,16 +72,12 @@ pub(super) async fn start(
     if catalog.is_in_recovery {
         return Err(Fault::Continuity(ContinuityError::Standby.into()));
     }
-    let fits = catalog.check(&source.mapping).map_err(Fault::Catalog);
     let slot = catalog::load_slot(&session, catalog.version_num, &source.slot);
     let slot = answered(silence, slot).await?.map_err(Fault::Catalog)?;
     // After the slot: another sidecar may be moving both, and progress moves first.
     let progress = write::load_progress(&audit, &source.name, timeout).await;
     let progress = progress.map_err(Fault::Write)?;
-    let covered = write::load_covered(&audit, &source.name, timeout).await.map_err(Fault::Write)?;
-    if !may_go_on(source, &catalog, progress.as_ref(), covered.as_ref()) {
-        fits?;
-    }
+    let covered = covered(&audit, source, &catalog, progress.as_ref(), timeout).await?;
 
     // An SQL_ASCII database may hold any bytes: converting them would stop the stream for good, so they come raw.
     let encoding = if catalog.server_encoding == "SQL_ASCII" { "SQL_ASCII" } else { "UTF8" };
@@ -98,10 +94,7 @@ pub(super) async fn start(
         || budget::is_released(&session, &source.slot).await.map_err(Fault::Budget)?;
     let plan = pass(source, accepted, plan, is_released, slot.as_ref());
 
-    if !matches!(plan, Ok(Plan::Resume { .. }) | Err(Ok(Loss { way: Way::Skip { .. }, .. }))) {
-        // A snapshot reads what must be there.
-        catalog.check(&source.mapping).map_err(Fault::Catalog)?;
-    }
+    check_for_snapshot(&plan, &catalog, source)?;
     let mapping = std::sync::Arc::clone(&source.mapping);
     let limits = translate_limits(&settings.limits);
     let teller = Teller::new(origin, &source.name, &mapping).on_timeline(system.timeline);
@@ -134,6 +127,34 @@ pub(super) async fn start(
     };
     standing.send_modify(|standing| standing.is_released = false);
     Ok(Started { frames, status, translator, writer, teller, system, looked })
+}
+
+/// What a snapshot reads must be there.
+fn check_for_snapshot<E>(
+    plan: &Result<Plan, Result<Loss, E>>,
+    catalog: &Catalog,
+    source: &Source,
+) -> Result<(), Fault> {
+    match plan {
+        Ok(Plan::Resume { .. }) | Err(Ok(Loss { way: Way::Skip { .. }, .. }) | Err(_)) => Ok(()),
+        _ => catalog.check(&source.mapping).map_err(Fault::Catalog),
+    }
+}
+
+/// What is stored of the last look. Refuses a source whose mapping does not fit, unless it is followed all the same.
+async fn covered(
+    audit: &Session,
+    source: &Source,
+    catalog: &Catalog,
+    progress: Option<&Progress>,
+    timeout: Duration,
+) -> Result<Option<Covered>, Fault> {
+    let covered = write::load_covered(audit, &source.name, timeout).await;
+    let covered = covered.map_err(Fault::Write)?;
+    if !may_go_on(source, catalog, progress, covered.as_ref()) {
+        catalog.check(&source.mapping).map_err(Fault::Catalog)?;
+    }
+    Ok(covered)
 }
 
 /// Whether a source is followed though its mapping does not fit now. At a first start nothing is lost by waiting, and with settings that are new it is they that are wrong. But what changed of a source that was followed no stop can repair: the log says what it says, and it is kept for us as long as we wait.

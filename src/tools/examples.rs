@@ -96,7 +96,7 @@ fn try_example(
     let alone = Arc::new(mapping.only(rule));
     let messages = stream::messages(&alone, rule, example)?;
     let mut assembler = Assembler::new(MEMORY_BYTES, PathBuf::new());
-    let mut translator = Translator::new(ORIGIN, "example", Arc::clone(&alone), LIMITS);
+    let mut translator = Translator::new(ORIGIN, "example", Arc::clone(&alone), LIMITS).strict();
     let mut batch = Batch::default();
     for (lsn, message) in &messages {
         let pushed = assembler.push(*lsn, message).map_err(|error| chain(&error))?;

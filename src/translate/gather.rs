@@ -92,7 +92,7 @@ impl Translator {
             let Some((wal_start, message)) = message else { return Ok(Vec::new()) };
             match message {
                 Message::Relation(message) => {
-                    let table = self.compile(&message);
+                    let table = self.compile(&message, transaction.commit_lsn)?;
                     gathering.changed.get_or_insert_with(|| self.tables.clone()).put(table);
                 }
                 Message::LogicalMessage { transactional: true, prefix, content, .. } => {

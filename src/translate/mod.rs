@@ -44,7 +44,7 @@ use crate::{
 use caller::{Gathered, joined_key, name_text};
 use gather::{Gathering, Window, needs_names, remembered};
 use kratos::Kratos;
-use mapping::Mapping;
+use mapping::{Mapping, MappingErrors};
 use names::{NameKey, NameRow, Names};
 use rule::{Rule, Source};
 use std::{
@@ -70,6 +70,12 @@ pub enum TranslateError {
         xid: u32,
         #[source]
         source: TransactionError,
+    },
+    #[error("the mapping does not fit the table as it was at {lsn}")]
+    Mapping {
+        lsn: Lsn,
+        #[source]
+        source: MappingErrors,
     },
     #[error("a change names the relation with oid {oid}, which the stream did not describe")]
     UnknownRelation { oid: u32 },
@@ -144,6 +150,8 @@ pub struct Translator {
     known: BTreeMap<u32, String>,
     /// A table came that is not as it was.
     has_changed: bool,
+    /// A mapping that does not fit is an error.
+    is_strict: bool,
     contexts: context::Readers,
     names: Names,
     kratos: Option<Kratos>,
@@ -171,6 +179,7 @@ impl Translator {
             tables: Tables::default(),
             known: BTreeMap::new(),
             has_changed: false,
+            is_strict: false,
             contexts,
             names,
             kratos,
@@ -216,7 +225,7 @@ impl Translator {
     /// Translates on into `batch`, until the transaction ends, the batch is full or names are missing.
     ///
     /// # Errors
-    /// The transaction cannot be read.
+    /// The transaction cannot be read, or a relation in it does not fit the mapping and the translator is strict.
     pub fn advance(
         &mut self,
         transaction: &Transaction,
@@ -250,7 +259,7 @@ impl Translator {
             let mut place = Place { transaction, gathered, once, last, events, audit, wal_start };
             let missing = match message {
                 Message::Relation(message) => {
-                    self.describe(&message);
+                    self.describe(&message, transaction.commit_lsn)?;
                     false
                 }
                 Message::Truncate { cascade, restart_identity, relations } => {

@@ -143,8 +143,8 @@ pub struct Change {
     pub object: Object,
     pub is_schema: bool,
     pub differences: Vec<Difference>,
-    /// Why changes of rows may be missing; `None`: they are not.
-    pub missing: Option<&'static str>,
+    /// Why changes of rows may be missing; none: they are not.
+    pub missing: Vec<&'static str>,
     /// The hole that is there now.
     pub hole: Option<Hole>,
     /// The hole that was there before and is not now.
@@ -221,6 +221,10 @@ pub fn changes(before: &Covered, look: &Look) -> Vec<Change> {
     let (old, new) = (&before.picture, &look.picture);
     let differences = differences(&old.publication, &new.publication, &|fact| fact.to_owned());
     push(&mut changes, (before, look), publication, (false, differences));
+    let is_via_root = |picture: &Picture| {
+        picture.publication.get("via root").is_some_and(|via_root| via_root == "yes")
+    };
+    let is_via_root = is_via_root(old) && is_via_root(new);
     for (name, now) in &new.tables {
         let object = Object::Table(name.clone());
         let Some(then) = old.tables.get(name) else {
@@ -229,6 +233,7 @@ pub fn changes(before: &Covered, look: &Look) -> Vec<Change> {
         };
         let shown = |table: &TablePicture, fact: &str| shown(table, fact);
         let mut facts = table_differences(then, now);
+        facts.retain(|difference| !is_told_by_itself(difference, is_via_root));
         for difference in &mut facts {
             difference.old = difference.old.take().map(|fact| shown(then, &fact));
             difference.new = difference.new.take().map(|fact| shown(now, &fact));
@@ -258,14 +263,18 @@ fn push(
     if differences.is_empty() && is_same(old, new) {
         return;
     }
-    let missing = if is_schema {
-        old.or(new).map(|_| {
-            "rules that do not fit the table told nothing; its changes are events of type change_unmapped"
-        })
-    } else {
-        let because = differences.iter().find_map(|difference| because(&object, difference));
-        because.or(old.or(new).map(|_| "what was not covered is not in the log that we read"))
-    };
+    let is_hole = old.or(new).is_some();
+    let mut missing: Vec<&str> = Vec::new();
+    if is_schema && is_hole {
+        missing.push("rules that do not fit the table tell nothing; changes that they might have taken are events of type change_unmapped");
+    } else if !is_schema {
+        missing.extend(differences.iter().filter_map(|difference| because(&object, difference)));
+        if missing.is_empty() && is_hole {
+            missing.push("what was not covered is not in the log that we read");
+        }
+    }
+    missing.sort_unstable();
+    missing.dedup();
     let filled = old.filter(|_| new.is_none()).cloned();
     let hole = new.cloned();
     changes.push(Change { object, is_schema, differences, missing, hole, filled });
@@ -300,12 +309,29 @@ fn because(object: &Object, difference: &Difference) -> Option<&'static str> {
                 "rows that the partition had when it was attached came without a change of their own"
             }
             (_, None) => "rows of the partition went without a change of their own",
+            (Some(old), Some(new)) if file_of(old) == file_of(new) => return None,
             _ => {
                 "the partition was truncated, rewritten or made again: a truncation of a partition is not in the log that we read"
             }
         }),
         _ => None,
     }
+}
+
+/// The part of a partition's fact that says which rows it holds.
+fn file_of(partition: &str) -> Option<&str> {
+    partition.split_once(", replica identity").map(|(file, _)| file)
+}
+
+/// Whether only the file of a partition is another one. One that is published as itself tells its truncation itself.
+fn is_told_by_itself(difference: &Difference, is_via_root: bool) -> bool {
+    let without_file = |fact: &String| {
+        let (oid, rest) = fact.split_once(", file ")?;
+        Some((oid.to_owned(), rest.split_once(',')?.1.to_owned()))
+    };
+    let [old, new] = [&difference.old, &difference.new].map(Option::as_ref);
+    let is_file = old.and_then(without_file) == new.and_then(without_file);
+    !is_via_root && difference.what.starts_with("partition ") && old.is_some() && is_file
 }
 
 fn is_there(facts: &Facts) -> bool {

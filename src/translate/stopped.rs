@@ -4,7 +4,7 @@
 //! A portal's release renames a column while we follow it. To stop the source would keep its log until somebody comes, and mend nothing: the log says what it says. To match by position would tell something wrong. So only what does not fit stands still, and each change that it might have taken is an event `change_unmapped`, with what the mapping copies anyway and the row's key.
 
 use super::{
-    Batch, Place, Table, Translator,
+    Batch, Place, Table, TranslateError, Translator,
     deny::is_denied,
     emit::{close_payload, push_context_caller},
     json::Scope,
@@ -19,6 +19,7 @@ use crate::{
         EventRow, Flags, INDEXED_TEXT_BYTES_MAX, event_id, push_formatted, push_json_string,
         push_text,
     },
+    lsn::Lsn,
     tuple::{Operation, Relation, Row, Value},
 };
 use std::collections::BTreeMap;
@@ -136,8 +137,12 @@ impl Stopped {
             let name = relation.columns.get(*position).map(|column| &column.name);
             name.is_some_and(|name| named.is_some_and(|named| named.contains(name)))
         };
-        let is_whole = relation.replica_identity == ReplicaIdentity::Full;
-        self.key = positions().filter(is_key).filter(|_| !is_whole).collect();
+        // A primary key says which row it is; an index or the whole row holds more than that.
+        let identity = relation.replica_identity;
+        let is_primary = identity == ReplicaIdentity::Default;
+        let is_shown = |position: &usize| is_key(position) && (is_primary || is_named(position));
+        let is_whole = identity == ReplicaIdentity::Full;
+        self.key = positions().filter(is_shown).filter(|_| !is_whole).collect();
         self.columns = positions().filter(is_named).collect();
         self.mapped = (mapped != relation.qualified_name()).then(|| mapped.to_owned());
         self
@@ -164,8 +169,18 @@ impl Translator {
         std::mem::take(&mut self.has_changed)
     }
 
+    /// The same translator, for which a mapping that does not fit is an error.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self { is_strict: true, ..self }
+    }
+
     /// What the mapping says of a relation. What does not fit stands still: see [`Stopped`].
-    pub(super) fn compile(&self, message: &RelationMessage<'_>) -> Table {
+    pub(super) fn compile(
+        &self,
+        message: &RelationMessage<'_>,
+        lsn: Lsn,
+    ) -> Result<Table, TranslateError> {
         let relation = Relation::from_message(message);
         let name = relation.qualified_name();
         // Unless another table has taken its name since.
@@ -176,15 +191,21 @@ impl Translator {
         let mapped = self.known.get(&relation.oid).filter(|mapped| !is_taken(mapped));
         match mapped {
             Some(mapped) if !self.mapping.tables().contains(&name) => {
-                Table::renamed(&self.mapping, relation, mapped)
+                Ok(Table::renamed(&self.mapping, relation, mapped))
             }
-            _ => Table::fit(&self.mapping, relation).0,
+            _ if self.is_strict => Table::compile(&self.mapping, relation)
+                .map_err(|source| TranslateError::Mapping { lsn, source }),
+            _ => Ok(Table::fit(&self.mapping, relation).0),
         }
     }
 
     /// Takes a relation of the stream.
-    pub(super) fn describe(&mut self, message: &RelationMessage<'_>) {
-        let table = self.compile(message);
+    pub(super) fn describe(
+        &mut self,
+        message: &RelationMessage<'_>,
+        lsn: Lsn,
+    ) -> Result<(), TranslateError> {
+        let table = self.compile(message, lsn)?;
         let before = self.tables.get(table.relation.oid);
         self.has_changed |= !table.stopped.rules.is_empty()
             || before.is_some_and(|before| before.relation != table.relation);
@@ -193,6 +214,7 @@ impl Translator {
             self.known.insert(table.relation.oid, table.name.to_string());
         }
         self.tables.put(table);
+        Ok(())
     }
 
     /// The event of a change that no rule can tell any more.

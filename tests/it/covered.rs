@@ -1,8 +1,8 @@
 //! What is covered: each change of it that the stream does not tell is seen, told once with its bounds, and shown.
 
 use crate::support::{
-    Portal, Wishes, cluster, portal,
-    program::{SettingsFile, command},
+    Portal, Wishes, cluster, open, portal,
+    program::{Program, SettingsFile, command},
     run, value, wait_for,
 };
 use expect_test::{Expect, expect};
@@ -36,7 +36,7 @@ pub async fn change(portal: &Portal, script: &str) {
 
 /// The events of what is covered: type, subject, differences without their numbers, and what they say of missing changes. Forgets nothing: each is given once, those since the last call.
 pub async fn told(portal: &Portal) -> String {
-    const QUERY: &str = "SELECT event_type || ' ' || subject_type || ' ' || subject || E'\\n' || (SELECT coalesce(string_agg('    ' || concat_ws(' ', c->>'what', c->>'old', '->', c->>'new') || E'\\n', ''), '') FROM jsonb_array_elements(payload->'changes') c) || concat(CASE WHEN (payload->>'changes_may_be_missing')::boolean THEN '    missing: ' || (payload->>'because') || E'\\n' END, '    not covered: ' || (payload->>'not_covered') || E'\\n', '    stopped: ' || (payload->>'rules_stopped') || E'\\n', CASE WHEN payload ? 'covered_again' THEN E'    covered again\\n' END) FROM public.events e WHERE event_type IN ('coverage_changed', 'schema_changed') AND NOT EXISTS (SELECT FROM told t WHERE t.event_uuid = e.event_uuid) ORDER BY payload->>'from_time', event_type, subject";
+    const QUERY: &str = "SELECT event_type || ' ' || subject_type || ' ' || subject || E'\\n' || (SELECT coalesce(string_agg('    ' || concat_ws(' ', c->>'what', CASE c->>'what' WHEN 'row filter' THEN left(c->>'old', 0) || 'some' ELSE c->>'old' END, '->', CASE c->>'what' WHEN 'row filter' THEN left(c->>'new', 0) || 'another' ELSE c->>'new' END) || E'\\n', ''), '') FROM jsonb_array_elements(payload->'changes') c) || concat(CASE WHEN (payload->>'changes_may_be_missing')::boolean THEN '    missing: ' || (payload->>'because') || E'\\n' END, '    not covered: ' || (payload->>'not_covered') || E'\\n', '    stopped: ' || (payload->>'rules_stopped') || E'\\n', CASE WHEN payload ? 'covered_again' THEN E'    covered again\\n' END) FROM public.events e WHERE event_type IN ('coverage_changed', 'schema_changed') AND NOT EXISTS (SELECT FROM told t WHERE t.event_uuid = e.event_uuid) ORDER BY payload->>'from_time', event_type, subject";
     const KEEP: &str =
         "INSERT INTO told SELECT event_uuid FROM public.events ON CONFLICT DO NOTHING";
     run(&portal.audit, "CREATE TABLE IF NOT EXISTS told (event_uuid UUID PRIMARY KEY)").await;
@@ -198,6 +198,16 @@ async fn a_publication_that_is_narrowed() {
         "#]],
     )
     .await;
+    sidecar.stop().await;
+    assert_lost_inside(&portal, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_loses_nothing() {
+    let portal = watched("covered_harmless").await;
+    let sidecar = portal.start().await;
+    portal.act(&user("before")).await;
+    looked(&portal).await;
     expect_told(
         &portal,
         "CREATE TABLE portal.extra (id INT PRIMARY KEY); ALTER PUBLICATION portal_audit ADD TABLE portal.extra",
@@ -211,11 +221,17 @@ async fn a_publication_that_is_narrowed() {
     let extra = "SELECT changes FROM portal_audit.unmapped WHERE relation = 'portal.extra'";
     assert_eq!(value::<i64>(&portal.audit, extra).await, 1, "counted, not told");
     // Nothing is told that did not happen.
-    run(&portal.source, "VACUUM FULL pg_publication; VACUUM FREEZE pg_publication_rel; ANALYZE")
-        .await;
+    for script in ["VACUUM FULL pg_publication", "VACUUM FREEZE pg_publication_rel", "ANALYZE"] {
+        run(&portal.source, script).await;
+    }
     expect_told(&portal, "VACUUM FREEZE pg_publication", expect![[r#""#]]).await;
+    change(&portal, "ALTER PUBLICATION portal_audit DROP TABLE portal.extra").await;
+    told(&portal).await;
+    // What ops run again changes nothing.
+    let again = portal_audit::sql::source(&portal.settings.sources[0]);
+    expect_told(&portal, &again, expect![[r#""#]]).await;
     sidecar.stop().await;
-    assert_lost_inside(&portal, 1).await;
+    assert_lost_inside(&portal, 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,20 +255,24 @@ async fn a_row_filter_and_a_column_list() {
         &portal,
         &tables("(username, id) WHERE (username <> 'secret')"),
         expect![[r#"
-        coverage_changed table portal.api_tokens
-            columns published id, username, description, expires, revoked -> id, username
-            published as entry N -> entry N
-            row filter -> 28bd7c90
-            missing: columns that the list left out are missing from the events
-            not covered: publication "portal_audit" filters the rows of portal.api_tokens
-    "#]],
+            coverage_changed table portal.api_tokens
+                columns published id, username, description, expires, revoked -> id, username
+                published as entry N -> entry N
+                row filter -> another
+                missing: changes while the table was not published are not in the log that we read; columns that the list left out are missing from the events; rows that the filter left out are not in the log that we read
+                not covered: publication "portal_audit" filters the rows of portal.api_tokens
+            schema_changed table portal.api_tokens
+                missing: rules that do not fit the table tell nothing; changes that they might have taken are events of type change_unmapped
+                not covered: column "description" of portal.api_tokens is not published; column "expires" of portal.api_tokens is not published; column "revoked" of portal.api_tokens is not published
+                stopped: ["token_created", "token_revoked"]
+        "#]],
     )
     .await;
     expect_told(&portal, &tables("(username, id)"), expect![[r#"
         coverage_changed table portal.api_tokens
             published as entry N -> entry N
-            row filter 28bd7c90 ->
-            missing: changes while the table was not published are not in the log that we read
+            row filter some ->
+            missing: changes while the table was not published are not in the log that we read; rows that the filter left out are not in the log that we read
             not covered: publication "portal_audit" leaves out columns of portal.api_tokens that its replica identity needs, so the portal's own updates of it fail
     "#]]).await;
     sidecar.stop().await;
@@ -303,5 +323,37 @@ async fn a_table_that_is_dropped_and_made_again() {
     .await;
     portal.act(&user("after")).await;
     sidecar.stop().await;
+    assert_lost_inside(&portal, 0).await;
+}
+
+/// Killed in the midst of a look's audit transaction, again and again: each change is told once.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_a_change_is_told() {
+    let portal = watched("covered_killed").await;
+    let settings = SettingsFile::new(&portal);
+    let program = Program::run(&settings.path);
+    portal.streaming().await;
+    portal.act(&user("before")).await;
+    looked(&portal).await;
+    // The next look's event waits for the lock, inside its transaction.
+    let lock = open(cluster(), "covered_killed_audit").await;
+    run(&lock, "BEGIN; LOCK TABLE public.events IN SHARE MODE").await;
+    run(&portal.source, "ALTER PUBLICATION portal_audit DROP TABLE portal.users").await;
+    let waits = "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = 'covered_killed_audit' AND wait_event_type = 'Lock'";
+    wait_for("the lock", async || value::<bool>(&portal.source, waits).await).await;
+    program.kill();
+    run(&lock, "COMMIT").await;
+    assert_eq!(told(&portal).await, "", "not committed");
+    let changed = "SELECT count(*) FROM public.events WHERE event_type = 'coverage_changed'";
+    for _ in 0..3 {
+        let program = Program::run(&settings.path);
+        wait_for("the event", async || value::<i64>(&portal.audit, changed).await > 0).await;
+        looked(&portal).await;
+        program.kill();
+    }
+    assert_eq!(value::<i64>(&portal.audit, changed).await, 1, "told once");
+    // The first look that was stored before the death is the lower bound.
+    let since = "SELECT (holes->0->>'from_lsn')::pg_lsn = (payload->>'from_lsn')::pg_lsn FROM portal_audit.coverage, public.events WHERE event_type = 'coverage_changed'";
+    assert!(value::<bool>(&portal.audit, since).await);
     assert_lost_inside(&portal, 0).await;
 }

@@ -38,6 +38,7 @@ mod publication;
 mod reconcile;
 mod replay;
 mod restart;
+mod schema;
 mod several;
 mod shapes;
 mod shutdown;

@@ -17,6 +17,44 @@ async fn free(portal: &Portal) {
     wait_for("the slot is free", async || value::<bool>(&portal.source, &free).await).await;
 }
 
+/// A sidecar that stops with the position and the way on, and that way, taken.
+async fn pass_over(portal: &Portal, sidecar: Sidecar, find: &str) -> Sidecar {
+    let faults = sidecar.ended().await;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    let fault = faults.join("");
+    assert!(fault.contains("publication \"portal_audit\" did not exist"), "{fault}");
+    let lsn: String = value(
+        &portal.source,
+        &format!("SELECT substring($${fault}$$ FROM 'change at ([0-9A-F]+/[0-9A-F]+) was')"),
+    )
+    .await;
+    assert!(
+        value::<bool>(
+            &portal.source,
+            &format!("SELECT '{lsn}'::pg_lsn <= pg_current_wal_insert_lsn()")
+        )
+        .await
+    );
+    run(&portal.source, find).await;
+    free(portal).await;
+    // To wait does not help: it is the past that cannot be read.
+    let again = Sidecar::start(portal.settings.clone()).ended().await.join("");
+    assert!(again.contains("SELECT pg_replication_slot_advance("), "{again}");
+    free(portal).await;
+    let slot = &portal.settings.sources[0].slot;
+    run(
+        &portal.source,
+        &format!("SELECT pg_replication_slot_advance('{slot}', pg_current_wal_lsn())"),
+    )
+    .await;
+    let refused = Sidecar::start(portal.settings.clone()).ended().await.join("");
+    assert!(refused.contains("--accept-gap"), "{refused}");
+    let sidecar = Sidecar::start_accepting(portal.settings.clone());
+    let gap = "SELECT count(*) = 1 FROM public.events WHERE event_type = 'audit_gap'";
+    wait_for("the gap", async || value::<bool>(&portal.audit, gap).await).await;
+    sidecar
+}
+
 /// Follows a portal to a first event and a look, and loses its publication by `lose`, running or stopped; `find` brings it back. Between the two one change is lost.
 async fn lost_and_found(portal: &Portal, is_running: bool, lose: &str, find: &str) {
     let sidecar = portal.start().await;
@@ -37,41 +75,7 @@ async fn lost_and_found(portal: &Portal, is_running: bool, lose: &str, find: &st
     run(&portal.source, &user("lost")).await;
     let sidecar = sidecar.unwrap_or_else(|| Sidecar::start(portal.settings.clone()));
     let sidecar = if version(portal).await < 180_000 {
-        // It stops with the position and the way on.
-        let faults = sidecar.ended().await;
-        assert_eq!(faults.len(), 1, "{faults:?}");
-        let fault = faults.join("");
-        assert!(fault.contains("publication \"portal_audit\" did not exist"), "{fault}");
-        let lsn: String = value(
-            &portal.source,
-            &format!("SELECT substring($${fault}$$ FROM 'change at ([0-9A-F]+/[0-9A-F]+) was')"),
-        )
-        .await;
-        assert!(
-            value::<bool>(
-                &portal.source,
-                &format!("SELECT '{lsn}'::pg_lsn <= pg_current_wal_insert_lsn()")
-            )
-            .await
-        );
-        run(&portal.source, find).await;
-        free(portal).await;
-        // To wait does not help: it is the past that cannot be read.
-        let again = Sidecar::start(portal.settings.clone()).ended().await.join("");
-        assert!(again.contains("SELECT pg_replication_slot_advance("), "{again}");
-        free(portal).await;
-        let slot = &portal.settings.sources[0].slot;
-        run(
-            &portal.source,
-            &format!("SELECT pg_replication_slot_advance('{slot}', pg_current_wal_lsn())"),
-        )
-        .await;
-        let refused = Sidecar::start(portal.settings.clone()).ended().await.join("");
-        assert!(refused.contains("--accept-gap"), "{refused}");
-        let sidecar = Sidecar::start_accepting(portal.settings.clone());
-        let gap = "SELECT count(*) = 1 FROM public.events WHERE event_type = 'audit_gap'";
-        wait_for("the gap", async || value::<bool>(&portal.audit, gap).await).await;
-        sidecar
+        pass_over(portal, sidecar, find).await
     } else {
         let holes = "SELECT jsonb_array_length(holes) > 0 FROM portal_audit.coverage";
         wait_for("the hole", async || value::<bool>(&portal.audit, holes).await).await;

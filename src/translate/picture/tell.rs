@@ -109,9 +109,9 @@ fn push_change(out: &mut String, change: &Change, look: &Look) {
         out.push_str(if index > 0 { "," } else { "" });
         push_difference(out, difference);
     }
-    push_formatted(out, format_args!("],\"changes_may_be_missing\":{}", missing.is_some()));
-    if let Some(because) = missing {
-        push_member(out, "because", because);
+    push_formatted(out, format_args!("],\"changes_may_be_missing\":{}", !missing.is_empty()));
+    if !missing.is_empty() {
+        push_member(out, "because", &missing.join("; "));
     }
     if let Some(Hole { reason, fix, rules, .. }) = hole {
         push_member(out, "not_covered", reason);
