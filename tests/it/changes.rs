@@ -27,7 +27,7 @@ async fn check(path: PathBuf) {
     let script = std::fs::read_to_string(&path).unwrap();
     let (given, when) = script.split_once("\n-- when").expect("a fixture has a line `-- when`");
     let stem = path.file_stem().unwrap().to_str().unwrap();
-    let portal: Portal = sample(&format!("fixture_{stem}")).await;
+    let portal: Portal = sample(&format!("fx_{stem}")).await;
     run(&portal.source, given).await;
     run(&portal.source, "TRUNCATE journal.change").await;
     let sidecar = portal.start().await;
