@@ -241,10 +241,12 @@ pub async fn run_accepting(
     while let Some(joined) = sources.join_next_with_id().await {
         match joined {
             Ok((_, (None, _))) => {}
-            Ok((_, (Some(fault), mut keeper))) => {
-                ended.push(fault);
-                // Its slot stays and keeps the log, for as long as the other sources keep us here.
-                keepers.spawn(async move { keeper.run().await });
+            Ok((_, (Some(end), mut keeper))) => {
+                // Its slot stays and keeps the log, for as long as the other sources keep us here. Who is not let in does not try again and again: that locks accounts.
+                if !end.fault.is_not_let_in() {
+                    keepers.spawn(async move { keeper.run().await });
+                }
+                ended.push(end);
             }
             Err(error) => {
                 let source = names.remove(&error.id()).unwrap_or_default();
@@ -270,7 +272,7 @@ async fn follow(
         ended = sessions => ended,
         never = Box::pin(keeper.run()) => match never {},
     };
-    if ended.is_some() {
+    if ended.as_ref().is_some_and(|ended| !ended.fault.is_not_let_in()) {
         // A program that is started and ends at once, again and again, looks too.
         Box::pin(keeper.look()).await;
     }

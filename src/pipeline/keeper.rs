@@ -115,16 +115,18 @@ impl Keeper {
     }
 
     async fn look_and_act(&mut self) -> Result<(), String> {
+        // At the start the first session may yet find out that the slot is not ours, or that nobody lets us in.
+        let Standing { owner, has_tried, .. } = *self.standing.borrow();
+        if owner == Owner::Unknown && !has_tried {
+            return Ok(());
+        }
         let session = connect::connect(&self.conninfo, &self.source).await;
         let session = session.map_err(|error| chain(&error))?;
         let kept = budget::kept(&session, &self.slot).await.map_err(|error| chain(&error))?;
         let Some(kept) = kept else { return Ok(()) };
         self.warn(&kept);
         let is_over = kept.level(self.budget) == Level::Over;
-        // At the start the first session may yet find out that the slot is not ours.
-        let Standing { owner, has_tried, .. } = *self.standing.borrow();
-        let is_early = owner == Owner::Unknown && !has_tried;
-        if !is_over || self.action == WalBudgetAction::Warn || is_early {
+        if !is_over || self.action == WalBudgetAction::Warn {
             return Ok(());
         }
         self.give_up(&session, &kept).await.map_err(|error| chain(&error))

@@ -88,6 +88,11 @@ impl Fault {
         }
     }
 
+    /// Whether the source does not let us in at all.
+    pub(super) fn is_not_let_in(&self) -> bool {
+        matches!(self, Self::Source(_)) || self.is_refused_login()
+    }
+
     /// Whether a server refused the login (manual, appendix A, class 28), or there was no password to try.
     fn is_refused_login(&self) -> bool {
         let (code, has_none) = match self {
