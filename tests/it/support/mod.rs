@@ -56,7 +56,7 @@ pub fn cluster() -> &'static Cluster {
             // Every test leaves its slot behind, and all of them share this server.
             &[
                 ("max_connections", "200"),
-                ("max_replication_slots", "200"),
+                ("max_replication_slots", "500"),
                 ("max_wal_senders", "100"),
                 ("logical_decoding_work_mem", "64kB"),
             ],
