@@ -18,7 +18,10 @@ use crate::{
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{
+        Notify, mpsc,
+        oneshot::{self, error::TryRecvError},
+    },
     time::Instant,
 };
 
@@ -43,6 +46,16 @@ pub(super) struct Watch {
     /// What the last look of this session found.
     last: Option<(Picture, Vec<Hole>)>,
     looked_at: Option<Instant>,
+    /// A look that the write task has, and has not answered.
+    handed: Option<Handed>,
+}
+
+/// What a look found, until it is written.
+#[derive(Debug)]
+struct Handed {
+    picture: Picture,
+    holes: Vec<Hole>,
+    answered: oneshot::Receiver<Vec<Change>>,
 }
 
 impl Watch {
@@ -65,10 +78,11 @@ impl Watch {
             known: covered.map(|covered| covered.picture.clone()),
             last: None,
             looked_at: None,
+            handed: None,
         }
     }
 
-    /// Looks, if it is time to.
+    /// Looks, if it is time to, and the last look is written. It never waits for the write task, which may have long work: the clock must go on.
     ///
     /// # Errors
     /// The source does not answer.
@@ -78,29 +92,44 @@ impl Watch {
         before: (Timestamp, Lsn),
         is_asked: bool,
     ) -> Result<(), String> {
+        if is_asked {
+            self.looked_at = None;
+        }
         let is_due = self.looked_at.is_none_or(|looked_at| looked_at.elapsed() >= self.interval);
-        if !is_due && !is_asked {
+        if !self.is_written() || !is_due {
             return Ok(());
         }
         self.looked_at = Some(Instant::now());
         let look = self.take(session, before).await.map_err(|error| chain(&error))?;
         let (answer, answered) = oneshot::channel();
-        let Some(work) = self.work.upgrade() else { return Ok(()) };
-        let (picture, holes) = (look.picture.clone(), look.holes.clone());
-        let look = Box::new(look);
-        // The write task may end meanwhile; then all end.
-        if work.send(Work::Look { look, answer }).await.is_err() {
-            return Ok(());
-        }
-        drop(work);
-        if let Ok(changes) = answered.await {
-            for change in &changes {
-                self.warn(change);
-            }
-            self.known = Some(picture.clone());
-            self.last = Some((picture, holes));
+        let handed = Handed { picture: look.picture.clone(), holes: look.holes.clone(), answered };
+        let work = Work::Look { look: Box::new(look), answer };
+        match self.work.upgrade().map(|sender| sender.try_send(work)) {
+            Some(Ok(())) => self.handed = Some(handed),
+            // Other work stands before it: at the next turn. Or all end.
+            Some(Err(_)) | None => self.looked_at = None,
         }
         Ok(())
+    }
+
+    /// Whether no look is on its way to the audit database. Tells what the last one found.
+    fn is_written(&mut self) -> bool {
+        let Some(mut handed) = self.handed.take() else { return true };
+        match handed.answered.try_recv() {
+            Ok(changes) => {
+                for change in &changes {
+                    self.warn(change);
+                }
+                self.known = Some(handed.picture.clone());
+                self.last = Some((handed.picture, handed.holes));
+                true
+            }
+            Err(TryRecvError::Empty) => {
+                self.handed = Some(handed);
+                false
+            }
+            Err(TryRecvError::Closed) => true,
+        }
     }
 
     async fn take(
