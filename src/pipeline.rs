@@ -19,6 +19,7 @@
 mod attempts;
 mod confirm;
 mod coverage;
+mod first;
 mod horizon;
 mod keeper;
 mod read;

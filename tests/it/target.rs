@@ -256,18 +256,24 @@ async fn ended_deadlocked_and_refused() {
     }
     portal.catch_up().await;
     // A deadlock: we hold events and want progress, and somebody the other way round. Ours looks for it first.
-    run(
-        &portal.audit,
-        "SET deadlock_timeout = '60s'; BEGIN; SELECT FROM portal_audit.progress FOR UPDATE",
-    )
-    .await;
-    run(&portal.source, &user("deadlocked")).await;
-    let waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'writer' AND wait_event_type = 'Lock'";
     let watcher = servers.in_audit().await;
-    wait_for("the wait", async || value::<bool>(&watcher, waits).await).await;
-    run(&portal.audit, "LOCK TABLE public.events IN EXCLUSIVE MODE; COMMIT").await;
+    run(&portal.audit, "SET deadlock_timeout = '60s'").await;
+    let waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'writer' AND wait_event_type = 'Lock'";
+    let holds = "SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE a.usename = 'writer' AND a.wait_event_type = 'Lock' AND l.relation = 'public.events'::regclass AND l.granted";
+    for number in 0.. {
+        run(&portal.audit, "BEGIN; SELECT FROM portal_audit.progress FOR UPDATE").await;
+        run(&portal.source, &user(&format!("deadlocked{number}"))).await;
+        wait_for("the wait", async || value::<bool>(&watcher, waits).await).await;
+        // Or it wants to move progress alone, as it does while nothing happens.
+        let is_it = value::<bool>(&watcher, holds).await;
+        let lock = if is_it { "LOCK TABLE public.events IN EXCLUSIVE MODE; " } else { "" };
+        run(&portal.audit, &format!("{lock}COMMIT")).await;
+        portal.catch_up().await;
+        if is_it {
+            break;
+        }
+    }
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
-    portal.catch_up().await;
     wait_for("the deadlock", async || value::<i64>(&watcher, deadlocks).await == 1).await;
     // No place: 53300.
     run(&portal.audit, "ALTER ROLE writer CONNECTION LIMIT 0").await;
@@ -321,7 +327,7 @@ const SHAPES: [(&str, &str, &str); 14] = [
         "column caller is of type character varying, not text",
     ),
     (
-        "ALTER TABLE events ALTER timestamp TYPE TIMESTAMPTZ(0)",
+        "ALTER TABLE events ALTER timestamp TYPE TIMESTAMPTZ(6)",
         "ALTER TABLE events ALTER timestamp TYPE TIMESTAMPTZ",
         "column timestamp cuts its values",
     ),

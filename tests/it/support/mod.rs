@@ -47,9 +47,10 @@ pub fn installation() -> Installation {
     Installation::find(bindir.as_deref()).unwrap_or_else(|error| panic!("{error}"))
 }
 
+static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+
 /// The one cluster of this binary. It ends with the process, however that ends.
 pub fn cluster() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
         Cluster::start(
             &installation(),
@@ -211,11 +212,14 @@ pub fn settings_text(
 }
 
 impl Portal {
-    /// Starts a sidecar in this process and waits until it streams. While it runs, what must always hold is looked at.
+    /// Starts a sidecar in this process and waits until it streams. While it runs, what must always hold is looked at; but not on servers of a test's own, because such tests count and end sessions.
     pub async fn start(&self) -> Sidecar {
         let mut sidecar = Sidecar::start(self.settings.clone());
         self.streaming().await;
-        sidecar.watch = Some(Watch::confirm_rule(&self.settings));
+        let shared = CLUSTER.get().map(|cluster| cluster.dsn(&self.name, "postgres"));
+        if shared.is_some_and(|dsn| self.settings_text.contains(&format!("{dsn:?}"))) {
+            sidecar.watch = Some(Watch::confirm_rule(&self.settings));
+        }
         sidecar
     }
 
