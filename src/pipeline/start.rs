@@ -14,6 +14,7 @@ use crate::{
         self, Acceptance, ContinuityError, Decision, Here, History, Loss, Plan, Refusal, Way,
     },
     event::Origin,
+    lsn::Lsn,
     translate::{
         self, Translator,
         attempt::Teller,
@@ -112,14 +113,24 @@ pub(super) async fn start(
             first.go_on(audit, &mut replication, loss, progress.as_ref(), &mut translator).await?
         }
     };
-    let options = options(source, &settings.limits);
-    let streaming = replication.start_replication(&source.slot, from, &options);
-    let (frames, status) = match answered(silence, streaming).await? {
-        Ok(streaming) => streaming,
-        Err(error) => return Err(explained(source, error).await),
-    };
+    let (frames, status) = stream(settings, source, replication, from).await?;
     standing.send_modify(|standing| standing.is_released = false);
     Ok(Started { frames, status, translator, writer, teller, system, looked })
+}
+
+/// Requests the stream.
+async fn stream(
+    settings: &Settings,
+    source: &Source,
+    replication: Connection,
+    from: Lsn,
+) -> Result<(FrameReader, StatusWriter), Fault> {
+    let options = options(source, &settings.limits);
+    let streaming = replication.start_replication(&source.slot, from, &options);
+    match answered(settings.limits.source_timeout(), streaming).await? {
+        Ok(streaming) => Ok(streaming),
+        Err(error) => Err(explained(source, error).await),
+    }
 }
 
 /// What a snapshot reads must be there.

@@ -133,7 +133,7 @@ impl Logged {
     }
 
     async fn says(&self, words: &str) {
-        let log = async || std::fs::read_to_string(&self.log).unwrap().replace('"', "");
+        let log = async || std::fs::read_to_string(&self.log).unwrap().replace(['"', '\\'], "");
         let found = wait_for(words, async || log().await.contains(words));
         let found = tokio::time::timeout(std::time::Duration::from_secs(30), found).await;
         assert!(found.is_ok(), "{words:?} is not in the log:\n{}", log().await);
