@@ -242,10 +242,8 @@ pub(super) fn write_event(
             written.map(|_| text)
         };
     let subject = text(events, &rule.subject, &mut scope, INDEXED_TEXT_BYTES_MAX);
-    let target = rule
-        .target
-        .as_ref()
-        .and_then(|source| text(events, source, &mut scope, INDEXED_TEXT_BYTES_MAX));
+    let target = rule.target.as_ref();
+    let target = target.and_then(|source| text(events, source, &mut scope, INDEXED_TEXT_BYTES_MAX));
     let (success, message_limit) = (rule.succeeded(&scope.row, head.timestamp), scope.value_limit);
     let message = rule.error_message.as_ref().filter(|_| !success);
     let error_message = message.and_then(|source| text(events, source, &mut scope, message_limit));
