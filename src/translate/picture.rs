@@ -1,7 +1,7 @@
 //! What is covered: the publication and the mapped tables as the source's catalog has them, kept from one look to the next.
 //!
 //! # Why
-//! Nothing in the stream tells that a table left the publication for a while, that a partition came with its rows, or that a table was dropped and made again. So the catalog is looked at again and again, each look is compared with the one before ([`changes`]), and each difference is an event with the bounds between which it must have happened ([`tell`]). It holds words of the structure only, never a value of a row.
+//! Nothing in the stream tells that a table left the publication for a while, that a partition came with its rows, or that a table was dropped and made again. So the catalog is looked at again and again, each look is compared with the one before ([`changes`]), and each difference is an event with the bounds between which it must have happened ([`tell()`]). It holds words of the structure only, never a value of a row.
 
 mod tell;
 
