@@ -38,7 +38,7 @@ use tokio::{
 };
 
 /// How long a condition may take to come true before its test fails.
-pub const WAIT_MAX: Duration = Duration::from_secs(60);
+pub const WAIT_MAX: Duration = Duration::from_secs(120);
 /// The database from which portals are made.
 const TEMPLATE: &str = "portal_template";
 
