@@ -6,7 +6,7 @@ use crate::support::{
     run, value,
 };
 use crate::values::encoded;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const SCHEMA: &str = include_str!("hostile/schema.sql");
 const MAPPING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/hostile/hostile.toml");
@@ -176,5 +176,4 @@ async fn values_of_a_hundred_megabytes() {
     );
     // Three times the longest message: as it comes, as it waits for its commit, and as it is read.
     assert!(peak < 900_000, "{peak} kB");
-    assert!(begun.elapsed() < Duration::from_secs(120));
 }
