@@ -68,6 +68,9 @@ pub(super) async fn start(
     }
     let slot = catalog::load_slot(&session, catalog.version_num, &source.slot);
     let slot = answered(silence, slot).await?.map_err(Fault::Catalog)?;
+    let is_alone = slot.as_ref().is_none_or(|slot| slot.active_pid.is_none());
+    let signed = write::sign_in(&audit, &source.name, is_alone, timeout).await;
+    signed.map_err(Fault::Write)?;
     // After the slot: another sidecar may be moving both, and progress moves first.
     let progress = write::load_progress(&audit, &source.name, timeout).await;
     let progress = progress.map_err(Fault::Write)?;

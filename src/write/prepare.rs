@@ -22,8 +22,12 @@ const COLUMNS: [(&str, &str, bool); 10] = [
     ("payload", "jsonb", false),
 ];
 
-/// What a session of ours has, whatever the role, the database or a pooler in between say: the waits are ours to limit (`audit_timeout_seconds`), a commit that is told is on the disk, and sources that write at once do not fail each other. A setting that this server does not know is left out.
-const PIN: &str = "SELECT set_config(name, value, false) FROM (VALUES ('synchronous_commit', 'on'), ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('default_transaction_isolation', 'read committed'), ('default_transaction_deferrable', 'off')) AS pinned (name, value) WHERE EXISTS (SELECT FROM pg_catalog.pg_settings s WHERE s.name = pinned.name AND s.setting <> pinned.value AND NOT (s.name = 'synchronous_commit' AND s.setting = 'remote_apply'))";
+/// What a session of ours has, whatever the role, the database or a pooler in between say: the waits are ours to limit (`audit_timeout_seconds`), a commit that is told is on the disk, and sources that write at once do not fail each other. A setting that this server does not know is left out. And where our host is gone or cut off, the server notices within a minute, not after two hours: until then the transaction of such a session would be in our own way.
+const PIN: &str = "SELECT set_config(name, value, false) FROM (VALUES ('synchronous_commit', 'on'), ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'), ('default_transaction_isolation', 'read committed'), ('default_transaction_deferrable', 'off'), ('tcp_keepalives_idle', '15'), ('tcp_keepalives_interval', '5'), ('tcp_keepalives_count', '6')) AS pinned (name, value) WHERE EXISTS (SELECT FROM pg_catalog.pg_settings s WHERE s.name = pinned.name AND s.setting <> pinned.value AND NOT (s.name = 'synchronous_commit' AND s.setting = 'remote_apply'))";
+
+/// A session that waits for a lock ends soon after we have given it up, so that they do not pile up. A server on a system that cannot see that refuses the setting.
+const NOTICE_OUR_END: &str = "SELECT set_config('client_connection_check_interval', '5s', false)";
+const INVALID_VALUE: &str = "22023";
 
 /// Creates the schema `portal_audit` where it is missing or older.
 ///
@@ -33,6 +37,10 @@ pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteEr
     const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regprocedure('portal_audit.phantoms(text,bigint,pg_lsn,pg_lsn)') IS NOT NULL AND to_regclass('portal_audit.coverage') IS NOT NULL AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('portal_audit.names') AND attname = 'upto') AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('portal_audit.gaps') AND attname = 'last_commit')";
     let client = &session.client;
     answered(timeout, "take its settings", client.execute(PIN, &[])).await?;
+    match answered(timeout, "take its settings", client.execute(NOTICE_OUR_END, &[])).await {
+        Err(error) if error.sqlstate() == Some(INVALID_VALUE) => {}
+        taken => drop(taken?),
+    }
     let row = answered(timeout, "look for its schema", client.query_one(PROBE, &[])).await?;
     if !row.get::<_, bool>(0) {
         refuse_lost_events(session, timeout).await?;

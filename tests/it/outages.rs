@@ -1,8 +1,9 @@
 //! Links that are half open, flap, crawl, or answer nobody: the sidecar notices by itself, waits sensibly, and loses nothing.
 
 use crate::support::{
-    Portal, Sidecar,
-    linked::linked,
+    Portal, Sidecar, WAIT_MAX,
+    linked::{linked, tcp_cluster},
+    open,
     program::{Program, SettingsFile, signal},
     proxy::{Ending, Fault, Way::ToServer, Weather},
     run, value, wait_for,
@@ -91,6 +92,24 @@ async fn an_audit_database_that_falls_silent_is_connected_to_anew() {
     run(&linked.portal.source, &user("meanwhile")).await;
     linked.audit.fired("the write").await;
     linked.portal.act(&user("after")).await;
+    sidecar.stop().await;
+    assert_proven(&linked.portal).await;
+}
+
+/// Neither end learns that the other is gone: what our session holds is in the way of the next one, and of whoever waits for the table.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_is_left_open_is_ended() {
+    let mut linked = linked("outage_left", "audit_timeout_seconds = 1").await;
+    let sidecar = linked.portal.start().await;
+    linked.audit.arm(Fault::Hold, 0, |message| message.is(ToServer, b'Q', b"COMMIT"));
+    let many = "INSERT INTO portal.users (username, uid, gid) SELECT 'left-' || n, n, n FROM generate_series(1, 300) n";
+    run(&linked.portal.source, many).await;
+    linked.audit.fired("the end of the transaction").await;
+    // Whoever is next in line lets nobody pass.
+    let other = open(tcp_cluster(), "outage_left_audit").await;
+    let locked = run(&other, "BEGIN; LOCK TABLE public.events; COMMIT");
+    tokio::time::timeout(WAIT_MAX, locked).await.expect("somebody else's lock must be given");
+    linked.portal.catch_up().await;
     sidecar.stop().await;
     assert_proven(&linked.portal).await;
 }
