@@ -1,0 +1,123 @@
+//! Measures the whole against PostgreSQL's own limits, in one run: what `./x bench` calls.
+//!
+//! Two durable clusters, the sample portal with a thousand projects, and workloads A to F. Each figure stands beside a floor of the same run; repetitions take turns. What counts are the ratios: seconds move with the machine.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
+
+mod backlog;
+mod drain;
+mod process;
+mod report;
+mod stage;
+
+use backlog::Backlog;
+use clap::{Parser, Subcommand, ValueEnum};
+use report::Report;
+use stage::Stage;
+use std::{error::Error, fs, path::PathBuf};
+
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
+/// Whether something holds.
+pub(crate) type Outcome = Result<bool>;
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Measures workloads.
+    Run(Wanted),
+    /// Reads a slot to nothing: a part of `run`.
+    #[command(hide = true)]
+    Drain { settings: PathBuf, slot: String, end: String },
+}
+
+#[derive(Debug, clap::Args)]
+struct Wanted {
+    /// Which; all of them without.
+    workloads: Vec<Workload>,
+    /// Repetitions of each measurement; their medians count.
+    #[arg(long, default_value_t = 3)]
+    repetitions: usize,
+    /// Row changes of the backlog of B, C and E.
+    #[arg(long, default_value_t = 500_000)]
+    changes: u64,
+    /// How long A and D measure each time.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Events that F begins with.
+    #[arg(long, default_value_t = 10_000_000)]
+    events: u64,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "verbatim")]
+enum Workload {
+    /// 2,000 small transactions a second: how long until each is visible.
+    A,
+    /// A backlog of small transactions.
+    B,
+    /// One large transaction.
+    C,
+    /// The portal saturated.
+    D,
+    /// A backlog of wide rows.
+    E,
+    /// Ten million events.
+    F,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Arguments::parse().verb {
+        Verb::Drain { settings, slot, end } => {
+            let drained = drain::drain(&settings, &slot, end.parse()?).await?;
+            println!("{}", serde_json::to_string(&drained)?);
+        }
+        Verb::Run(wanted) => {
+            let report = measure(&wanted).await?;
+            match wanted.format {
+                Format::Text => print!("{}", report.table()),
+                Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn measure(wanted: &Wanted) -> Result<Report> {
+    let mut report = Report { load_at_start: load()?, ..Report::default() };
+    let is_wanted = |workload| wanted.workloads.is_empty() || wanted.workloads.contains(&workload);
+    for (workload, name, call, size) in [
+        (Workload::B, "B", "run('pair', ", wanted.changes / 2),
+        (Workload::C, "C", "one(", wanted.changes),
+        (Workload::E, "E", "run('wide', ", wanted.changes / 5),
+    ] {
+        if is_wanted(workload) {
+            let stage = Stage::build().await?;
+            report.postgresql.clone_from(&stage.portal.installation().version);
+            let repetitions = wanted.repetitions;
+            let backlog = Backlog { workload: name, call, size, repetitions };
+            backlog.run(&stage, &mut report.runs).await?;
+        }
+    }
+    report.conclude();
+    Ok(report)
+}
+
+/// Load of the machine over the last minutes: what else was going on.
+fn load() -> Result<String> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    Ok(text.split(' ').take(3).collect::<Vec<_>>().join(" "))
+}
