@@ -12,6 +12,10 @@ use crate::{
 };
 use std::{collections::HashMap, io, path::PathBuf};
 
+/// The memory of so many transactions is kept for others.
+const SPARE_MAX: usize = 1_024;
+/// Each keeps at most this much; the first, which a large transaction gets too, `KEEP_BYTES`.
+const SPARE_BYTES: usize = 4 * 1024;
 /// A recycled spool keeps at most this much memory.
 const KEEP_BYTES: usize = 1024 * 1024;
 
@@ -64,6 +68,12 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    /// Bytes of its messages in memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.spool.memory_bytes()
+    }
+
     /// The message at the cursor, which then points behind it; `None` at the end.
     ///
     /// # Errors
@@ -146,7 +156,7 @@ pub struct Assembler {
     memory_bytes: usize,
     memory_limit: usize,
     spool_folder: PathBuf,
-    spare: Spool,
+    spare: Vec<Spool>,
     attempt: Option<AttemptMessage>,
 }
 
@@ -161,7 +171,7 @@ impl Assembler {
             memory_bytes: 0,
             memory_limit,
             spool_folder,
-            spare: Spool::default(),
+            spare: Vec::new(),
             attempt: None,
         }
     }
@@ -221,7 +231,7 @@ impl Assembler {
         match (&self.place, message) {
             (Place::Between, Message::Begin { final_lsn, xid, .. }) => {
                 self.place = Place::Transaction { xid, final_lsn };
-                self.current.spool = std::mem::take(&mut self.spare);
+                self.current.spool = self.spare.pop().unwrap_or_default();
                 Ok(None)
             }
             (
@@ -346,8 +356,11 @@ impl Assembler {
 
     /// Gives the memory of a translated transaction to the next one.
     pub fn recycle(&mut self, transaction: Transaction) {
-        self.spare = transaction.spool;
-        self.spare.reset(KEEP_BYTES);
+        let mut spool = transaction.spool;
+        spool.reset(if self.spare.is_empty() { KEEP_BYTES } else { SPARE_BYTES });
+        if self.spare.len() < SPARE_MAX {
+            self.spare.push(spool);
+        }
     }
 }
 

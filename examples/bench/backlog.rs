@@ -91,7 +91,8 @@ impl Backlog {
     async fn read_alone(&self, stage: &Stage, portal: &Session, end: &str) -> Result<Run> {
         stage.rewind().await?;
         stage::copy_slot(portal, SLOT, FLOOR_SLOT).await?;
-        let mut program = process::own(&["drain", &stage.settings.to_string_lossy(), FLOOR_SLOT, end])?;
+        let mut program =
+            process::own(&["drain", &stage.settings.to_string_lossy(), FLOOR_SLOT, end])?;
         let mut walsender = Backends::default();
         while program.look()? {
             walsender.look(portal, REPLICATION).await?;
@@ -134,7 +135,13 @@ impl Backlog {
     }
 
     /// COPY of finished rows into an empty table as the sidecar found it.
-    async fn copy(&self, stage: &Stage, rows: &Path, events: u64, rows_per_commit: u64) -> Result<Run> {
+    async fn copy(
+        &self,
+        stage: &Stage,
+        rows: &Path,
+        events: u64,
+        rows_per_commit: u64,
+    ) -> Result<Run> {
         stage.rewind().await?;
         let audit = stage.audit(AUDIT).await?;
         let mut target = Backends::default();
@@ -150,7 +157,8 @@ impl Backlog {
 }
 
 /// Sessions that are measured, by pid.
-const REPLICATION: &str = "SELECT pid FROM pg_stat_replication WHERE application_name <> 'walreceiver'";
+const REPLICATION: &str =
+    "SELECT pid FROM pg_stat_replication WHERE application_name <> 'walreceiver'";
 const WRITING: &str = "SELECT pid FROM pg_stat_activity WHERE usename = 'sidecar'";
 
 /// CPU of backends, as it was when they were last seen.
@@ -190,12 +198,14 @@ async fn finish(
 }
 
 async fn has_reached(audit: &Session, end: PgLsn) -> Result<bool> {
-    let row = audit.client.query_opt("SELECT end_lsn >= $1 FROM portal_audit.progress", &[&end]).await?;
+    let row =
+        audit.client.query_opt("SELECT end_lsn >= $1 FROM portal_audit.progress", &[&end]).await?;
     Ok(row.is_some_and(|row| row.get(0)))
 }
 
 async fn counted(audit: &Session) -> Result<(u64, u64)> {
-    let row = audit.client.query_one("SELECT changes, events FROM portal_audit.progress", &[]).await?;
+    let row =
+        audit.client.query_one("SELECT changes, events FROM portal_audit.progress", &[]).await?;
     Ok((u64::try_from(row.get::<_, i64>(0))?, u64::try_from(row.get::<_, i64>(1))?))
 }
 
@@ -204,7 +214,8 @@ async fn save(stage: &Stage, path: &Path) -> Result<u64> {
     use futures_util::TryStreamExt as _;
     let audit = stage.audit(AUDIT).await?;
     let mut file = File::create(path)?;
-    let query = format!("COPY (SELECT {EVENT_COLUMNS} FROM public.events) TO STDOUT (FORMAT binary)");
+    let query =
+        format!("COPY (SELECT {EVENT_COLUMNS} FROM public.events) TO STDOUT (FORMAT binary)");
     let stream = audit.client.copy_out(&query).await?;
     let mut stream = pin!(stream);
     while let Some(chunk) = stream.try_next().await? {

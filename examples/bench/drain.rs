@@ -68,7 +68,8 @@ async fn read(reader: &mut FrameReader, stages: &mut Stages, end: Lsn) -> Result
                 Frame::XLogData { wal_start, server_time, payload, .. } => {
                     if let Some(transaction) = stages.assembler.push(wal_start, payload)? {
                         reached = reached.max(transaction.end_lsn);
-                        is_behind = server_time.0.saturating_sub(transaction.commit_time.0) > BEHIND_MICROS;
+                        is_behind =
+                            server_time.0.saturating_sub(transaction.commit_time.0) > BEHIND_MICROS;
                         stages.translate(&transaction)?;
                         stages.assembler.recycle(transaction);
                     }
@@ -87,7 +88,9 @@ impl Stages {
         let audit = connect::connect(&settings.audit, "bench").await?;
         let entities = source.mapping.entities();
         let mut names = HashMap::new();
-        for row in audit.client.query("SELECT entity, key, name FROM portal_audit.names", &[]).await? {
+        for row in
+            audit.client.query("SELECT entity, key, name FROM portal_audit.names", &[]).await?
+        {
             let entity: &str = row.get(0);
             if let Some(place) = entities.iter().position(|known| known == entity) {
                 names.insert((place, row.get(1)), row.get(2));
@@ -102,7 +105,10 @@ impl Stages {
         let origin = Origin { system_identifier: 1, database_oid: 1 };
         let mapping = std::sync::Arc::clone(&source.mapping);
         Ok(Self {
-            assembler: Assembler::new(settings.limits.transaction_memory_bytes, settings.limits.spool_folder.clone()),
+            assembler: Assembler::new(
+                settings.limits.transaction_memory_bytes,
+                settings.limits.spool_folder.clone(),
+            ),
             translator: Translator::new(origin, &source.name, mapping, limits),
             names,
             limits,
@@ -139,4 +145,3 @@ impl Stages {
         self.events += batch.events.len() as u64;
     }
 }
-

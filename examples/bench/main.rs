@@ -6,19 +6,26 @@
 
 mod backlog;
 mod drain;
+mod live;
+mod load;
 mod process;
 mod report;
 mod stage;
 
 use backlog::Backlog;
 use clap::{Parser, Subcommand, ValueEnum};
-use report::Report;
+use live::Live;
+use load::Load;
+use report::{Report, What};
 use stage::Stage;
 use std::{error::Error, fs, path::PathBuf};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 /// Whether something holds.
 pub(crate) type Outcome = Result<bool>;
+
+/// Transactions a second of workload A.
+const STEADY_RATE: u32 = 2_000;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -33,6 +40,9 @@ enum Verb {
     /// Reads a slot to nothing: a part of `run`.
     #[command(hide = true)]
     Drain { settings: PathBuf, slot: String, end: String },
+    /// The portal's clients: a part of `run`.
+    #[command(hide = true)]
+    Load(Load),
 }
 
 #[derive(Debug, clap::Args)]
@@ -85,6 +95,7 @@ async fn main() -> Result<()> {
             let drained = drain::drain(&settings, &slot, end.parse()?).await?;
             println!("{}", serde_json::to_string(&drained)?);
         }
+        Verb::Load(load) => println!("{}", serde_json::to_string(&load.run().await?)?),
         Verb::Run(wanted) => {
             let report = measure(&wanted).await?;
             match wanted.format {
@@ -110,6 +121,18 @@ async fn measure(wanted: &Wanted) -> Result<Report> {
             let repetitions = wanted.repetitions;
             let backlog = Backlog { workload: name, call, size, repetitions };
             backlog.run(&stage, &mut report.runs).await?;
+        }
+    }
+    for (workload, name, rate, attached) in [
+        (Workload::A, "A", STEADY_RATE, &[What::Nobody, What::Sidecar, What::Subscription][..]),
+        (Workload::D, "D", 0, &[What::Nobody, What::Sidecar, What::PgRecvlogical][..]),
+    ] {
+        if is_wanted(workload) {
+            let stage = Stage::build().await?;
+            report.postgresql.clone_from(&stage.portal.installation().version);
+            let (seconds, repetitions) = (wanted.seconds, wanted.repetitions);
+            let live = Live { workload: name, rate, seconds, repetitions, attached };
+            live.run(&stage, &mut report.runs).await?;
         }
     }
     report.conclude();

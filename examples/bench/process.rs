@@ -47,10 +47,6 @@ impl Program {
         Ok(Self { child, usage: Usage::default() })
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Looks at what it used; `false` once it has ended.
     pub(crate) fn look(&mut self) -> Result<bool> {
         if let Some(usage) = usage(self.child.id()) {
@@ -90,7 +86,8 @@ impl Program {
 /// The sidecar, of the same build.
 pub(crate) fn sidecar(settings: &Path) -> Result<Program> {
     let own = std::env::current_exe()?;
-    let program: PathBuf = own.ancestors().nth(2).ok_or("no folder of programs")?.join("portal-audit");
+    let program: PathBuf =
+        own.ancestors().nth(2).ok_or("no folder of programs")?.join("portal-audit");
     if !program.exists() {
         return Err(format!("{} is not built", program.display()).into());
     }
@@ -137,7 +134,8 @@ pub(crate) fn cpu_seconds(pid: u32, with_children: bool) -> Option<f64> {
 /// CPU of a whole cluster: its postmaster, that one's children, and those that have ended.
 pub(crate) fn cluster_cpu_seconds(data: &Path) -> Result<f64> {
     let pid_file = fs::read_to_string(data.join("postmaster.pid"))?;
-    let postmaster: u32 = pid_file.lines().next().ok_or("an empty postmaster.pid")?.trim().parse()?;
+    let postmaster: u32 =
+        pid_file.lines().next().ok_or("an empty postmaster.pid")?.trim().parse()?;
     let mut all = cpu_seconds(postmaster, true).ok_or("no postmaster")?;
     for (pid, parent) in processes()? {
         if parent == postmaster {
@@ -153,7 +151,8 @@ fn processes() -> Result<HashMap<u32, u32>> {
     for entry in fs::read_dir("/proc")? {
         let Ok(pid) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
-        let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+        let parent =
+            stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
         found.extend(parent.map(|parent: u32| (pid, parent)));
     }
     Ok(found)

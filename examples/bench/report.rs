@@ -40,7 +40,7 @@ impl What {
 }
 
 /// Milliseconds.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, serde::Deserialize)]
 pub(crate) struct Latency {
     pub(crate) p50: f64,
     pub(crate) p99: f64,
@@ -109,15 +109,27 @@ impl Report {
         let portal = |run: &Run| run.portal_cpu / run.transactions as f64;
         let (sidecar, copy) = (What::Sidecar, What::Copy);
         let ratios = [
-            ("read_vs_pg_recvlogical", self.ratio("B", seconds, (What::ReadAlone, What::PgRecvlogical))),
+            (
+                "read_vs_pg_recvlogical",
+                self.ratio("B", seconds, (What::ReadAlone, What::PgRecvlogical)),
+            ),
             ("end_to_end_vs_copy", self.ratio("B", seconds, (sidecar, copy))),
             ("end_to_end_vs_copy_1000", self.ratio("B", seconds, (sidecar, What::CopyThousands))),
             ("one_tx_vs_copy", self.ratio("C", seconds, (sidecar, copy))),
             ("wide_vs_copy", self.ratio("E", seconds, (sidecar, copy))),
-            ("wide_read_vs_pg_recvlogical", self.ratio("E", seconds, (What::ReadAlone, What::PgRecvlogical))),
+            (
+                "wide_read_vs_pg_recvlogical",
+                self.ratio("E", seconds, (What::ReadAlone, What::PgRecvlogical)),
+            ),
             ("portal_tps_kept", self.ratio("D", rate, (sidecar, What::Nobody))),
-            ("portal_tps_kept_pg_recvlogical", self.ratio("D", rate, (What::PgRecvlogical, What::Nobody))),
-            ("portal_cpu_vs_pg_recvlogical", self.ratio("D", portal, (sidecar, What::PgRecvlogical))),
+            (
+                "portal_tps_kept_pg_recvlogical",
+                self.ratio("D", rate, (What::PgRecvlogical, What::Nobody)),
+            ),
+            (
+                "portal_cpu_vs_pg_recvlogical",
+                self.ratio("D", portal, (sidecar, What::PgRecvlogical)),
+            ),
             ("rate_at_10m", self.rate_at_10m(sidecar)),
             ("rate_at_10m_copy", self.rate_at_10m(copy)),
         ];
@@ -153,15 +165,31 @@ impl Report {
             ("portal_commit_alone_p50", of(What::Nobody, |run| run.commit, |it| it.p50)),
             ("portal_commit_alone_p99", of(What::Nobody, |run| run.commit, |it| it.p99)),
         ];
-        self.latency_ms = named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        self.latency_ms =
+            named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     }
 
     /// For people.
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(["", "", "s", "changes", "events", "program CPU", "walsender", "target", "portal", "RSS MiB", "tps", "visible ms", "commit ms"]);
+        table.load_style(presets::NOTHING).set_header([
+            "",
+            "",
+            "s",
+            "changes",
+            "events",
+            "program CPU",
+            "walsender",
+            "target",
+            "portal",
+            "RSS MiB",
+            "tps",
+            "visible ms",
+            "commit ms",
+        ]);
         for run in &self.runs {
-            let shown = |value: f64| if value > 0.0 { format!("{value:.2}") } else { String::new() };
+            let shown =
+                |value: f64| if value > 0.0 { format!("{value:.2}") } else { String::new() };
             let count = |value: u64| if value > 0 { value.to_string() } else { String::new() };
             let latency = |value: Option<Latency>| {
                 value.map(|it| format!("{:.2} / {:.2}", it.p50, it.p99)).unwrap_or_default()
@@ -186,15 +214,22 @@ impl Report {
         for column in table.column_iter_mut().skip(2) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        let mut text = format!("PostgreSQL {}, load at start {}\n{table}\n", self.postgresql, self.load_at_start);
+        let mut text = format!(
+            "PostgreSQL {}, load at start {}\n{table}\n",
+            self.postgresql, self.load_at_start
+        );
         let mut section = |title: &str, values: Vec<(String, f64)>| {
             for (place, (name, value)) in values.iter().enumerate() {
                 let title = if place == 0 { title } else { "" };
                 text.push_str(&format!("{title:<18} {name:<46} {value:>10.2}\n"));
             }
         };
-        let owned = |map: &BTreeMap<&'static str, f64>| map.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-        let cloned = |map: &BTreeMap<String, f64>| map.iter().map(|(name, value)| (name.clone(), *value)).collect();
+        let owned = |map: &BTreeMap<&'static str, f64>| {
+            map.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect()
+        };
+        let cloned = |map: &BTreeMap<String, f64>| {
+            map.iter().map(|(name, value)| (name.clone(), *value)).collect()
+        };
         section("ratios", owned(&self.ratios));
         section("latency, ms", owned(&self.latency_ms));
         section("peak RSS, MiB", owned(&self.rss_mib));

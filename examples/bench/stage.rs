@@ -58,7 +58,10 @@ impl Stage {
         let pg_recvlogical = program(&installation, "pg_recvlogical")?;
         let cluster = || {
             let settings = SERVER.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-            Cluster::start_with(&installation, &Options { tcp: true, settings, ..Options::default() })
+            Cluster::start_with(
+                &installation,
+                &Options { tcp: true, settings, ..Options::default() },
+            )
         };
         let (portal, audit) = (cluster()?, cluster()?);
         let folder = TempDir::with_prefix("portal-audit-bench-")?;
@@ -140,7 +143,10 @@ impl Stage {
     pub(crate) async fn log_end(&self) -> Result<String> {
         let portal = self.portal(PORTAL).await?;
         // On disk, though the workload did not wait for it.
-        let row = portal.client.query_one("SELECT pg_catalog.txid_current(), pg_current_wal_insert_lsn()::text", &[]).await?;
+        let row = portal
+            .client
+            .query_one("SELECT pg_catalog.txid_current(), pg_current_wal_insert_lsn()::text", &[])
+            .await?;
         portal.client.batch_execute("CHECKPOINT").await?;
         Ok(row.get(1))
     }
@@ -158,9 +164,14 @@ fn settings_text(portal: &Cluster, audit: &Cluster, folder: &Path) -> Result<Str
 fn program(installation: &Installation, name: &str) -> Result<PathBuf> {
     let mut folders = vec![installation.bindir.clone()];
     folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
-    folders.extend((14..=30).rev().map(|major| PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"))));
+    folders.extend(
+        (14..=30).rev().map(|major| PathBuf::from(format!("/usr/lib/postgresql/{major}/bin"))),
+    );
     let found = folders.iter().map(|folder| folder.join(name)).find(|path| path.exists());
-    found.ok_or_else(|| format!("{name} is not here: install PostgreSQL's client programs (Debian: postgresql-15)").into())
+    found.ok_or_else(|| {
+        format!("{name} is not here: install PostgreSQL's client programs (Debian: postgresql-15)")
+            .into()
+    })
 }
 
 pub(crate) async fn open(dsn: &str) -> Result<Session> {
@@ -174,7 +185,8 @@ pub(crate) async fn drop_slot(portal: &Session, slot: &str) -> Result<()> {
         Ok(row.is_none_or(|row| !row.get::<_, bool>(0)))
     })
     .await?;
-    let drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
+    let drop =
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1";
     portal.client.execute(drop, &[&slot]).await?;
     Ok(())
 }
@@ -187,7 +199,10 @@ pub(crate) async fn copy_slot(portal: &Session, from: &str, to: &str) -> Result<
 
 async fn sessions_gone(owner: &Session, database: &str) -> Result<()> {
     wait("a session stays in the audit database", async || {
-        let row = owner.client.query_one("SELECT count(*) FROM pg_stat_activity WHERE datname = $1", &[&database]).await?;
+        let row = owner
+            .client
+            .query_one("SELECT count(*) FROM pg_stat_activity WHERE datname = $1", &[&database])
+            .await?;
         Ok(row.get::<_, i64>(0) == 0)
     })
     .await

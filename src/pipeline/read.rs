@@ -5,12 +5,12 @@ use crate::{
     config::{Limits, Settings},
     lsn::Lsn,
     timestamp::Timestamp,
-    transaction::{Assembler, Transaction},
+    transaction::{Assembler, AttemptMessage, Transaction},
     translate::{Batch, Step, Translator, names::NameKey},
     wire::{Frame, FrameReader},
     write::End,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -22,6 +22,34 @@ const BEHIND_MICROS: i64 = 20_000;
 const HEARD_BYTES: usize = 64 << 10;
 /// A quiet stretch of the log is written as progress after this many bytes, however short it was.
 const QUIET_BYTES_MAX: u64 = 16 << 20;
+
+/// While we are behind, so many transactions are translated together at most.
+const QUEUE_MAX: usize = 1_024;
+/// And so many bytes of them, unless a single one has more.
+const QUEUE_BYTES_MAX: usize = 1 << 20;
+/// A first one waits so long for others.
+const QUEUE_TIME: Duration = Duration::from_millis(5);
+
+/// What was taken from the stream at once.
+#[derive(Debug)]
+struct Taken {
+    frames: usize,
+    last: Last,
+}
+
+/// What ended the taking.
+#[derive(Debug)]
+enum Last {
+    /// More must be read.
+    None,
+    /// Enough transactions are there.
+    Transaction,
+    Keepalive {
+        wal_end: Lsn,
+        reply_requested: bool,
+    },
+    Attempt(AttemptMessage),
+}
 
 /// Which way a keepalive went.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +77,11 @@ pub(super) struct Reader {
     /// One permit: the write task's idleness.
     idle: Arc<Semaphore>,
     signals: Signals,
+    /// Complete, and not translated yet.
+    queue: Vec<Transaction>,
+    queue_bytes: usize,
+    /// When the first of them came.
+    queued_at: Instant,
     batch: Batch,
     end: Option<End>,
     mark: Option<Mark>,
@@ -78,6 +111,9 @@ impl Reader {
             work,
             idle: Arc::new(Semaphore::new(1)),
             signals,
+            queue: Vec::new(),
+            queue_bytes: 0,
+            queued_at: Instant::now(),
             batch: Batch::default(),
             end: None,
             mark: None,
@@ -101,14 +137,21 @@ impl Reader {
         let (mut heard_at, mut heard) = (Instant::now(), 0);
         loop {
             while !self.is_full() {
-                let Some(frame) = frames.next_buffered().map_err(Fault::Wire)? else { break };
-                (heard_at, heard) = (Instant::now(), 0);
-                if let Some(transaction) = self.take(frame)? {
-                    self.batch.attempts.settle(transaction.xid);
-                    self.translate(&transaction).await?;
-                    self.assembler.recycle(transaction);
-                    if let Ok(permit) = Arc::clone(&self.idle).try_acquire_owned() {
-                        self.hand_over(permit).await?;
+                let taken = self.take(&mut frames)?;
+                if taken.frames > 0 {
+                    (heard_at, heard) = (Instant::now(), 0);
+                }
+                if !matches!(taken.last, Last::None) || self.is_queue_due() {
+                    self.translate_queue().await?;
+                }
+                match taken.last {
+                    Last::None => break,
+                    Last::Transaction => {}
+                    Last::Keepalive { wal_end, reply_requested } => {
+                        self.keep_alive(wal_end, reply_requested);
+                    }
+                    Last::Attempt(attempt) => {
+                        self.batch.attempts.add(attempt.lsn, &attempt.content);
                     }
                 }
             }
@@ -128,6 +171,7 @@ impl Reader {
                         (heard_at, heard) = (Instant::now(), frames.awaited());
                     }
                 }
+                () = sleep_until(self.queued_at + QUEUE_TIME), if !self.queue.is_empty() => {}
                 () = sleep_until(heard_at + silence), if !self.is_full() => {
                     return Err(Fault::Silent { seconds: silence.as_secs() });
                 }
@@ -162,35 +206,78 @@ impl Reader {
             })
     }
 
-    fn take(&mut self, frame: Frame<'_>) -> Result<Option<Transaction>, Fault> {
-        match frame {
-            Frame::XLogData { wal_start, server_time, payload, .. } => {
-                let completed = self.assembler.push(wal_start, payload);
-                let completed = completed.map_err(Fault::Transaction)?;
-                if let Some(transaction) = &completed {
-                    self.horizon.pass(transaction.end_lsn);
-                    let age = server_time.0.saturating_sub(transaction.commit_time.0);
-                    self.is_behind = age > BEHIND_MICROS;
+    /// Takes frames that have come, up to one that says something of all before it. Transactions that come in quick succession are translated together: one question asks for the names that they need.
+    fn take(&mut self, frames: &mut FrameReader) -> Result<Taken, Fault> {
+        let mut taken = Taken { frames: 0, last: Last::None };
+        while let Some(frame) = frames.next_buffered().map_err(Fault::Wire)? {
+            taken.frames += 1;
+            match frame {
+                Frame::Keepalive { wal_end, reply_requested, .. } => {
+                    taken.last = Last::Keepalive { wal_end, reply_requested };
+                    break;
                 }
-                if let Some(attempt) = self.assembler.take_attempt() {
-                    self.batch.attempts.add(attempt.lsn, &attempt.content);
+                Frame::XLogData { wal_start, server_time, payload, .. } => {
+                    let completed = self.assembler.push(wal_start, payload);
+                    if let Some(transaction) = completed.map_err(Fault::Transaction)? {
+                        let age = server_time.0.saturating_sub(transaction.commit_time.0);
+                        self.is_behind = age > BEHIND_MICROS;
+                        if self.queue.is_empty() {
+                            self.queued_at = Instant::now();
+                        }
+                        self.queue_bytes += transaction.memory_bytes();
+                        self.queue.push(transaction);
+                        if self.queue.len() >= QUEUE_MAX || self.queue_bytes >= QUEUE_BYTES_MAX {
+                            taken.last = Last::Transaction;
+                            break;
+                        }
+                    } else if let Some(attempt) = self.assembler.take_attempt() {
+                        taken.last = Last::Attempt(attempt);
+                        break;
+                    }
                 }
-                Ok(completed)
-            }
-            Frame::Keepalive { wal_end, reply_requested, .. } => {
-                if reply_requested {
-                    self.signals.replies.notify_one();
-                }
-                if !self.assembler.is_inside() {
-                    self.is_behind = false;
-                    let was_urgent = self.mark.is_some_and(|mark| mark.is_urgent);
-                    let is_urgent = reply_requested || was_urgent;
-                    self.horizon.pass(wal_end);
-                    self.mark = Some(Mark { wal_end, is_urgent });
-                }
-                Ok(None)
             }
         }
+        Ok(taken)
+    }
+
+    /// Whether what was taken is to be translated though more may come.
+    fn is_queue_due(&self) -> bool {
+        !self.is_behind || self.queued_at.elapsed() >= QUEUE_TIME
+    }
+
+    fn keep_alive(&mut self, wal_end: Lsn, reply_requested: bool) {
+        if reply_requested {
+            self.signals.replies.notify_one();
+        }
+        if !self.assembler.is_inside() {
+            self.is_behind = false;
+            let was_urgent = self.mark.is_some_and(|mark| mark.is_urgent);
+            self.horizon.pass(wal_end);
+            self.mark = Some(Mark { wal_end, is_urgent: reply_requested || was_urgent });
+        }
+    }
+
+    /// Translates all that was taken, in order. The write task gets what there is as soon as it is idle, or when the batch is full.
+    async fn translate_queue(&mut self) -> Result<(), Fault> {
+        let mut queue = std::mem::take(&mut self.queue);
+        self.queue_bytes = 0;
+        for (place, transaction) in queue.iter().enumerate() {
+            if self.is_full() {
+                let permit = Arc::clone(&self.idle).acquire_owned().await;
+                self.hand_over(permit.map_err(|_closed| Fault::Task)?).await?;
+            }
+            self.horizon.pass(transaction.end_lsn);
+            self.batch.attempts.settle(transaction.xid);
+            self.translate(transaction, queue.get(place + 1..).unwrap_or_default()).await?;
+            if let Ok(permit) = Arc::clone(&self.idle).try_acquire_owned() {
+                self.hand_over(permit).await?;
+            }
+        }
+        for transaction in queue.drain(..) {
+            self.assembler.recycle(transaction);
+        }
+        self.queue = queue;
+        Ok(())
     }
 
     /// What has waited for a row that did not come is decided, once the log is certainly past its time.
@@ -203,7 +290,12 @@ impl Reader {
         }
     }
 
-    async fn translate(&mut self, transaction: &Transaction) -> Result<(), Fault> {
+    /// Translates a transaction; `next` are those that come after it.
+    async fn translate(
+        &mut self,
+        transaction: &Transaction,
+        next: &[Transaction],
+    ) -> Result<(), Fault> {
         let mut translation = self.translator.begin(transaction);
         loop {
             let step = self.translator.advance(transaction, &mut translation, &mut self.batch);
@@ -215,7 +307,11 @@ impl Reader {
                     let permit = Arc::clone(&self.idle).acquire_owned().await;
                     self.send(permit.map_err(|_closed| Fault::Task)?, None).await?;
                 }
-                Step::Names(keys) => self.look_up(keys).await?,
+                Step::Names(mut keys) => {
+                    let foreseen = self.translator.foresee(next, &mut keys);
+                    foreseen.map_err(Fault::Translate)?;
+                    self.look_up(keys).await?;
+                }
             }
         }
         if self.translator.take_changed() {
@@ -230,9 +326,12 @@ impl Reader {
         Ok(())
     }
 
-    /// Asks for names. Those that this very batch gives must be written first; the batch may end inside a transaction then.
+    /// Asks for names. One that this very batch gives and that is not in memory any more must be written first; the batch may end inside a transaction then.
     async fn look_up(&mut self, keys: Vec<NameKey>) -> Result<(), Fault> {
-        if !self.batch.names.is_empty() || !self.batch.emptied.is_empty() {
+        let wanted: HashSet<(usize, &str)> =
+            keys.iter().map(|key| (key.names, key.key.as_str())).collect();
+        let mut given = self.batch.names.iter().map(|row| (row.names, row.key.as_str()));
+        if !self.batch.emptied.is_empty() || given.any(|name| wanted.contains(&name)) {
             let permit = Arc::clone(&self.idle).acquire_owned().await;
             self.send(permit.map_err(|_closed| Fault::Task)?, None).await?;
         }
@@ -292,6 +391,7 @@ impl Reader {
     }
 
     async fn finish(&mut self) -> Result<(), Fault> {
+        self.translate_queue().await?;
         let permit = Arc::clone(&self.idle).acquire_owned().await;
         self.hand_over(permit.map_err(|_closed| Fault::Task)?).await
     }

@@ -61,19 +61,12 @@ pub(super) async fn start(
 
     let session = connect::connect(&source.conninfo, &source.name).await.map_err(Fault::Source)?;
     let silence = settings.limits.source_timeout();
-    let catalog = Catalog::load_any(&session, &source.publication, &source.mapping);
-    let catalog = answered(silence, catalog).await?.map_err(Fault::Catalog)?;
-    if catalog.is_in_recovery {
-        return Err(Fault::Continuity(ContinuityError::Standby.into()));
-    }
-    let slot = catalog::load_slot(&session, catalog.version_num, &source.slot);
-    let slot = answered(silence, slot).await?.map_err(Fault::Catalog)?;
+    let (catalog, slot) = look_at_source(&session, source, silence).await?;
     let is_alone = slot.as_ref().is_none_or(|slot| slot.active_pid.is_none());
-    let signed = write::sign_in(&audit, &source.name, is_alone, timeout).await;
-    signed.map_err(Fault::Write)?;
+    write::sign_in(&audit, &source.name, is_alone, timeout).await.map_err(Fault::Write)?;
     // After the slot: another sidecar may be moving both, and progress moves first.
-    let progress = write::load_progress(&audit, &source.name, timeout).await;
-    let progress = progress.map_err(Fault::Write)?;
+    let progress =
+        write::load_progress(&audit, &source.name, timeout).await.map_err(Fault::Write)?;
     let covered = covered(&audit, source, &catalog, progress.as_ref(), timeout).await?;
 
     // An SQL_ASCII database may hold any bytes: converting them would stop the stream for good, so they come raw.
@@ -119,6 +112,22 @@ pub(super) async fn start(
     let (frames, status) = stream(settings, source, replication, from).await?;
     standing.send_modify(|standing| standing.is_released = false);
     Ok(Started { frames, status, translator, writer, teller, system, looked })
+}
+
+/// What the source publishes, and the slot there. A standby has neither for us.
+async fn look_at_source(
+    session: &Session,
+    source: &Source,
+    silence: Duration,
+) -> Result<(Catalog, Option<Slot>), Fault> {
+    let catalog = Catalog::load_any(session, &source.publication, &source.mapping);
+    let catalog = answered(silence, catalog).await?.map_err(Fault::Catalog)?;
+    if catalog.is_in_recovery {
+        return Err(Fault::Continuity(ContinuityError::Standby.into()));
+    }
+    let slot = catalog::load_slot(session, catalog.version_num, &source.slot);
+    let slot = answered(silence, slot).await?.map_err(Fault::Catalog)?;
+    Ok((catalog, slot))
 }
 
 /// Requests the stream.

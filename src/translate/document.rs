@@ -1,5 +1,6 @@
 //! A JSON document as it is written: what `jsonb` would refuse of it or change, and secrets in it.
 
+use super::path::DocumentPath;
 use crate::event::{REDACTED, looks_secret};
 use serde::{
     Deserialize, Deserializer,
@@ -87,9 +88,9 @@ fn is_safe_number(text: &str) -> bool {
     text.len() <= NUMBER_BYTES_MAX && exponent.len() <= EXPONENT_BYTES_MAX && !is_negative_zero
 }
 
-/// A document and its parsed form.
+/// What a path finds in a document, and the document as it is written.
 pub struct Document<'a> {
-    pub value: serde_json::Value,
+    pub found: Vec<serde_json::Value>,
     text: &'a [u8],
     /// By the bits of the parsed number, how it is written; `None` if numbers are written that fall together when they are parsed. Made when it is first asked for.
     written: OnceCell<HashMap<u64, Option<&'a str>>>,
@@ -103,12 +104,10 @@ impl fmt::Debug for Document<'_> {
 }
 
 impl<'a> Document<'a> {
-    /// Parses a document; `None` if it is none, too deep or too large.
+    /// Searches a document; `None` if it is none, too deep or too large.
     #[must_use]
-    pub fn parse(text: &'a [u8]) -> Option<Self> {
-        let text = Some(text).filter(|text| text.len() <= DOCUMENT_BYTES_MAX)?;
-        let value = serde_json::from_slice(text).ok()?;
-        Some(Self { value, text, written: OnceCell::new() })
+    pub fn search(text: &'a [u8], path: &DocumentPath) -> Option<Self> {
+        Some(Self { found: path.find(text)?, text, written: OnceCell::new() })
     }
 
     /// A number as it is written, and whether that is certain: a parsed one may have lost digits.

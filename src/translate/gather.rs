@@ -173,50 +173,95 @@ pub(super) struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// The keys from the cursor on that are not in memory: up to a relation or a row that gives names, and not too far.
+    /// The keys from the cursor on that are not in memory: up to a relation, and not too far.
     pub(super) fn missing(
+        &self,
+        transaction: &Transaction,
+        cursor: Cursor,
+        spans: &mut RowSpans,
+    ) -> Result<Vec<NameKey>, TranslateError> {
+        let mut missing = Missing::default();
+        self.look(transaction, cursor, spans, &mut missing)?;
+        Ok(missing.keys)
+    }
+
+    /// Adds the keys of a transaction, from the cursor on; `false` if nothing behind it can be foreseen.
+    fn look(
         &self,
         transaction: &Transaction,
         mut cursor: Cursor,
         spans: &mut RowSpans,
-    ) -> Result<Vec<NameKey>, TranslateError> {
-        let (mut missing, mut seen) = (Vec::new(), HashSet::new());
-        for _ in 0..NAMES_WINDOW_CHANGES {
+        missing: &mut Missing,
+    ) -> Result<bool, TranslateError> {
+        loop {
             // What is asked for must all fit, or the first answers would be gone before they are used.
-            if missing.len() >= self.limits.names.get() / 2 {
-                break;
+            let is_full = missing.keys.len() >= self.limits.names.get() / 2;
+            if is_full || missing.changes >= NAMES_WINDOW_CHANGES {
+                return Ok(false);
             }
             let next = transaction.next(&mut cursor);
             let next = next.map_err(|source| unreadable(transaction, source))?;
-            let Some((_, message)) = next else { break };
+            let Some((_, message)) = next else { return Ok(true) };
             if matches!(message, Message::Relation(_)) {
-                break;
+                return Ok(false);
             }
             let Some((oid, operation, old, new)) = row_change(message) else { continue };
-            let Some(table) =
-                self.tables.get(oid).filter(|table| table.feeds.is_empty() || missing.is_empty())
-            else {
-                break;
-            };
+            missing.changes += 1;
+            let Some(table) = self.tables.get(oid) else { return Ok(false) };
             let row = Row::new(operation, &table.relation, old, new, spans);
             let foreseen = self.kratos.zip(table.kratos);
-            missing
-                .extend(foreseen.and_then(|(kratos, kind)| kratos.foresee(kind, &row, self.names)));
-            // One row may ask for very many.
-            let mut tell = |key: NameKey| {
-                if seen.insert(key.clone()) {
-                    missing.push(key);
-                }
-            };
+            let foreseen = foreseen.map(|(kratos, kind)| kratos.foresee(kind, &row, self.names));
+            foreseen.into_iter().flatten().for_each(|key| missing.add(key));
             match remembered(table, &row, self.names) {
-                Err(key) => tell(key),
+                Err(key) => missing.add(key),
                 Ok(remembered) => {
                     let row = row.with_remembered(&remembered);
-                    needs_names(table, &row, transaction.commit_time, self.names, &mut tell);
+                    let at = transaction.commit_time;
+                    needs_names(table, &row, at, self.names, &mut |key| missing.add(key));
                 }
             }
         }
-        Ok(missing)
+    }
+}
+
+/// Keys to ask for. One that a row in between will give is asked for in vain and no more: the answers are taken before any row is.
+#[derive(Debug, Default)]
+struct Missing {
+    keys: Vec<NameKey>,
+    /// One row may ask for very many, and many rows for one.
+    seen: HashSet<NameKey>,
+    changes: usize,
+}
+
+impl Missing {
+    fn add(&mut self, key: NameKey) {
+        if self.seen.insert(key.clone()) {
+            self.keys.push(key);
+        }
+    }
+}
+
+impl Translator {
+    /// Adds to `keys` those that the transactions after this one need too, as far as that can be foreseen: so that one question asks for many.
+    ///
+    /// # Errors
+    /// A transaction cannot be read.
+    pub fn foresee(
+        &mut self,
+        next: &[Transaction],
+        keys: &mut Vec<NameKey>,
+    ) -> Result<(), TranslateError> {
+        let mut missing = Missing { keys: std::mem::take(keys), ..Missing::default() };
+        missing.seen.extend(missing.keys.iter().cloned());
+        let Self { tables, names, kratos, limits, spans, .. } = self;
+        let window = Window { tables, names, kratos: kratos.as_ref(), limits: *limits };
+        for transaction in next {
+            if !window.look(transaction, Cursor::default(), spans, &mut missing)? {
+                break;
+            }
+        }
+        *keys = missing.keys;
+        Ok(())
     }
 }
 

@@ -5,13 +5,13 @@ use super::{
     document::{Document, is_deep, is_safe_json, redact},
     lookup::{Key, KeySource, Lookup},
     names::Names,
+    path::DocumentPath,
     rule::{JsonKind, Source},
 };
 use crate::{
     event::{Flags, push_formatted, push_json_string, push_text},
     tuple::{Row, Value},
 };
-use serde_json_path::JsonPath;
 use sha2::{Digest as _, Sha256};
 
 /// A label of ASCII up to this length is put in lower case without an allocation.
@@ -76,14 +76,14 @@ impl<'a> Scope<'a> {
             },
             Source::Path { position, old, path, list } => {
                 let Value::Text(value) = self.value(*position, *old) else { return None };
-                let Some(document) = Document::parse(value) else {
+                let Some(document) = Document::search(value, path) else {
                     return Some(push_unread(out, value, limit));
                 };
-                let found = path.query(&document.value);
                 if *list {
-                    return push_joined(out, found.iter().copied(), limit);
+                    return push_joined(out, document.found.iter(), limit);
                 }
-                match found.exactly_one().ok()? {
+                let [found] = document.found.as_slice() else { return None };
+                match found {
                     serde_json::Value::Null => None,
                     serde_json::Value::String(text) => Some(push_text(out, text.as_bytes(), limit)),
                     serde_json::Value::Number(number) => {
@@ -249,10 +249,10 @@ const LIST_CUT: &str = "\"…\"]";
 
 /// A name that is a list: JSON, of as many items as a name may be long.
 #[must_use]
-pub fn name_list(value: &[u8], path: &JsonPath, limit: usize) -> Option<String> {
-    let document = Document::parse(value)?;
+pub fn name_list(value: &[u8], path: &DocumentPath, limit: usize) -> Option<String> {
+    let document = Document::search(value, path)?;
     let mut out = String::from("[");
-    for (index, item) in path.query(&document.value).iter().enumerate() {
+    for (index, item) in document.found.iter().enumerate() {
         let end = out.len();
         out.push_str(if index > 0 { "," } else { "" });
         push_document(&mut out, item, &document, limit);
@@ -373,11 +373,11 @@ fn push_list<'a>(out: &mut String, values: impl Iterator<Item = &'a [u8]>, limit
 fn push_path(
     out: &mut String,
     value: &[u8],
-    path: &JsonPath,
+    path: &DocumentPath,
     list: bool,
     limit: usize,
 ) -> Option<Flags> {
-    let Some(document) = Document::parse(value) else {
+    let Some(document) = Document::search(value, path) else {
         let (shown, redacted) =
             if value.len() <= limit { redact(value) } else { (value.into(), false) };
         let mut flags = push_json_string(out, &shown, limit);
@@ -385,8 +385,8 @@ fn push_path(
         flags.redacted |= redacted;
         return Some(flags);
     };
-    let found = path.query(&document.value);
     if list {
+        let found = &document.found;
         let mut flags = Flags { truncated: found.len() > LIST_MAX, ..Flags::default() };
         out.push('[');
         for (index, item) in found.iter().take(LIST_MAX).enumerate() {
@@ -396,9 +396,9 @@ fn push_path(
         out.push(']');
         return Some(flags);
     }
-    match found.exactly_one() {
-        Ok(serde_json::Value::Null) | Err(_) => None,
-        Ok(found) => Some(push_found(out, found, &document, limit)),
+    match document.found.as_slice() {
+        [found] if !found.is_null() => Some(push_found(out, found, &document, limit)),
+        _ => None,
     }
 }
 

@@ -24,6 +24,7 @@ mod moved;
 pub mod names;
 pub mod needs;
 pub mod origin;
+pub mod path;
 pub mod picture;
 pub mod remember;
 pub mod rule;
@@ -58,7 +59,7 @@ use unfold::for_each_entry;
 use uuid::Uuid;
 
 /// How many changes are looked at for names that are missing, so that one question asks for many.
-const NAMES_WINDOW_CHANGES: usize = 500;
+const NAMES_WINDOW_CHANGES: usize = 2_500;
 /// Longest list that is kept as a name, in bytes of JSON. No index holds it.
 const NAME_LIST_BYTES_MAX: usize = 16_384;
 

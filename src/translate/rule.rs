@@ -1,11 +1,11 @@
 //! A rule of the mapping, compiled against its relation: columns are positions, labels and constants are bytes.
 
 use super::lookup::Lookup;
+use super::path::DocumentPath;
 use crate::{
     timestamp::Timestamp,
     tuple::{Operation, Row, Value},
 };
-use serde_json_path::JsonPath;
 
 /// One compiled `[[event]]` block.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub enum Source {
     Path {
         position: usize,
         old: bool,
-        path: Box<JsonPath>,
+        path: Box<DocumentPath>,
         list: bool,
     },
     Join {

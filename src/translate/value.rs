@@ -1,6 +1,7 @@
 //! The values of a mapping: what may stand for a subject, a target, a caller or a key of the payload.
 
 use super::mapping::{ConditionSpec, OperationWord};
+use super::path::DocumentPath;
 use serde::{
     Deserialize, Deserializer,
     de::{
@@ -101,7 +102,7 @@ pub enum ValueSpec {
     /// `{ label = "column" }`: a label in lower case, by a `[labels.X]` table if one is named.
     Label { column: Name, labels: Option<Name>, old: bool },
     /// `{ column = "…", path = "$…" }`: what a JSONPath (RFC 9535) finds in a JSON column; with `list = true` all of it.
-    Path { column: Name, path: JsonPath, list: bool, old: bool },
+    Path { column: Name, path: DocumentPath, list: bool, old: bool },
     /// `{ join = ["id", "project"] }`: several columns as one text, with a dot between them or what `with` says.
     Join { columns: Vec<Name>, with: String, old: bool },
     /// `{ sha256 = "column" }`: the hash of the value, in hexadecimal digits.
@@ -410,12 +411,13 @@ impl ValueTable {
 }
 
 /// A JSONPath, parsed where it stands so that a fault has its place.
-struct Path(JsonPath);
+struct Path(DocumentPath);
 
 impl<'de> Deserialize<'de> for Path {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        parse_path(&text).map(Self).map_err(de::Error::custom)
+        let path = parse_path(&text).map_err(de::Error::custom)?;
+        Ok(Self(DocumentPath::new(&text, path)))
     }
 }
 

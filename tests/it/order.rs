@@ -1,10 +1,10 @@
 //! A second oracle: another slot on the same log, read by PostgreSQL's own `test_decoding`. It says in which order transactions were committed, when, and how much each changed.
 
 use crate::support::{
-    Sidecar, Wishes, cluster, invariants::Watch, open, order::Second, portal, run, sample, value,
-    wait_for,
+    Sidecar, Wishes, cluster, invariants::Watch, life::DEADLOCK, open, order::Second, portal, run,
+    sample, value, wait_for,
 };
-use portal_audit::config::Settings;
+use portal_audit::{config::Settings, connect};
 use std::path::Path;
 use tokio::task::JoinSet;
 
@@ -26,7 +26,10 @@ async fn many_writers_are_told_in_the_order_of_their_commits() {
             let session = session;
             for act in 0..ACTS {
                 let seed = writer * ACTS + act;
-                session.client.execute("SELECT activity.act($1)", &[&seed]).await.unwrap();
+                let act = session.client.execute("SELECT activity.act($1)", &[&seed]).await;
+                // Two may be in each other's way; then one of them has done nothing.
+                let refused = act.as_ref().err().and_then(connect::sqlstate_of);
+                assert!(act.is_ok() || refused == Some(DEADLOCK), "{act:?}");
             }
         });
     }

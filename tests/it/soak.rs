@@ -5,7 +5,7 @@
 use crate::support::{
     Portal, Wishes, installation,
     invariants::Watch,
-    life::{Dice, Life},
+    life::{DEADLOCK, Dice, Life},
     linked, open,
     program::{Program, SettingsFile},
     proxy::{Ending, Proxy},
@@ -13,7 +13,7 @@ use crate::support::{
 };
 use portal_audit::{
     config::Settings,
-    connect::Session,
+    connect::{self, Session},
     demo::cluster::{Cluster, Options, Shutdown},
 };
 use std::{os::unix::process::ExitStatusExt as _, path::Path, time::Duration};
@@ -182,7 +182,10 @@ impl Place {
                     "DO $$ BEGIN FOR n IN {first}..{first} + 200 LOOP BEGIN PERFORM activity.act(n);
                        IF n % 3 = 0 THEN RAISE 'taken back'; END IF; EXCEPTION WHEN raise_exception THEN NULL; END; END LOOP; END $$"
                 );
-                run(&open(&self.source, "soak").await, &acts).await;
+                let source = open(&self.source, "soak").await;
+                let done = source.client.batch_execute(&acts).await;
+                let code = done.as_ref().err().map(|error| connect::sqlstate_of(error).unwrap());
+                assert!(code.is_none_or(|code| code == DEADLOCK), "{done:?}");
             }
         }
     }

@@ -92,10 +92,15 @@ async fn live(
             Ok(_) => drop(acts.fetch_add(1, Ordering::Relaxed)),
             // The server was shut down: that ends the session, whatever the report says.
             Err(error) if error.is_closed() || is_shutdown(&error) => session = None,
+            // Two that do things at random may be in each other's way; then one of them has done nothing.
+            Err(error) if connect::sqlstate_of(&error) == Some(DEADLOCK) => {}
             Err(error) => panic!("{}", connect::describe(&error)),
         }
     }
 }
+
+/// SQLSTATE of a transaction that was taken back to end a deadlock.
+pub const DEADLOCK: &str = "40P01";
 
 fn is_shutdown(error: &tokio_postgres::Error) -> bool {
     connect::sqlstate_of(error).is_none_or(|code| code.starts_with("57P"))

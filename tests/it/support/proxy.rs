@@ -181,7 +181,12 @@ impl Proxy {
 
     /// Whether a client has sent these bytes.
     pub fn was_sent(&self, bytes: &[u8]) -> bool {
-        self.shared.sent.lock().unwrap().windows(bytes.len()).any(|sent| sent == bytes)
+        self.has_sent(bytes.len(), |sent| sent == bytes)
+    }
+
+    /// Whether a client has sent so many bytes that are meant.
+    pub fn has_sent(&self, length: usize, is_meant: impl Fn(&[u8]) -> bool) -> bool {
+        self.shared.sent.lock().unwrap().windows(length).any(is_meant)
     }
 
     /// How many clients have connected.

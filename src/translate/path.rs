@@ -1,0 +1,248 @@
+//! A JSONPath into a document (RFC 9535), and what it finds there.
+//!
+//! # Why two ways
+//! Most paths of a mapping name members and take all elements: `$[*].resource`. For these the document is read once and only what is found is kept; a whole document as a tree costs ten times as much. Any other path searches the tree.
+
+use super::document::DOCUMENT_BYTES_MAX;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::Value;
+use serde_json_path::JsonPath;
+use std::fmt;
+
+/// A path, parsed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DocumentPath {
+    path: JsonPath,
+    /// The same path, if it has no other steps than these.
+    steps: Option<Vec<Step>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Step {
+    /// `.name`
+    Member(String),
+    /// `[*]` or `.*`
+    All,
+}
+
+impl DocumentPath {
+    /// A path that was parsed from `text`.
+    #[must_use]
+    pub fn new(text: &str, path: JsonPath) -> Self {
+        Self { path, steps: steps(text) }
+    }
+
+    /// All that the path finds, in the order of the document; `None` if the text is no document, or too deep or too large to be taken apart.
+    #[must_use]
+    pub fn find(&self, text: &[u8]) -> Option<Vec<Value>> {
+        if text.len() > DOCUMENT_BYTES_MAX {
+            return None;
+        }
+        let Some(steps) = &self.steps else {
+            let document: Value = serde_json::from_slice(text).ok()?;
+            return Some(self.path.query(&document).iter().map(|&found| found.clone()).collect());
+        };
+        let mut found = Vec::new();
+        let mut reader = serde_json::Deserializer::from_slice(text);
+        Walk { steps, found: &mut found }.deserialize(&mut reader).ok()?;
+        reader.end().ok()?;
+        Some(found)
+    }
+}
+
+impl fmt::Display for DocumentPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
+}
+
+/// The steps of a path of the simple kind.
+fn steps(text: &str) -> Option<Vec<Step>> {
+    let mut rest = text.strip_prefix('$')?;
+    let mut steps = Vec::new();
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix("[*]").or_else(|| rest.strip_prefix(".*")) {
+            steps.push(Step::All);
+            rest = after;
+            continue;
+        }
+        let after = rest.strip_prefix('.')?;
+        let is_of_name = |letter: char| letter == '_' || letter.is_ascii_alphanumeric();
+        let end = after.find(|letter| !is_of_name(letter)).unwrap_or(after.len());
+        let (name, after) = after.split_at_checked(end)?;
+        if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
+            return None;
+        }
+        steps.push(Step::Member(name.to_owned()));
+        rest = after;
+    }
+    Some(steps)
+}
+
+/// Reads a value of the document, and goes on with the steps that are left.
+struct Walk<'a> {
+    steps: &'a [Step],
+    found: &'a mut Vec<Value>,
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        if self.steps.is_empty() {
+            self.found.push(Value::deserialize(deserializer)?);
+            return Ok(());
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON document")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        match self.steps {
+            [Step::All, steps @ ..] => {
+                while items.next_element_seed(Walk { steps, found: self.found })?.is_some() {}
+            }
+            _ => while items.next_element::<IgnoredAny>()?.is_some() {},
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let Some((step, steps)) = self.steps.split_first() else { return Ok(()) };
+        let before = self.found.len();
+        let name = match step {
+            Step::All => None,
+            Step::Member(name) => Some(name.as_str()),
+        };
+        while let Some(is_wanted) = members.next_key_seed(IsName(name))? {
+            if !is_wanted {
+                members.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            if name.is_some() {
+                // Of a name that stands twice the last counts, as everywhere.
+                self.found.truncate(before);
+            }
+            members.next_value_seed(Walk { steps, found: self.found })?;
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// Whether a key is this one; any, without a name.
+struct IsName<'a>(Option<&'a str>);
+
+impl<'de> DeserializeSeed<'de> for IsName<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for IsName<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
+        Ok(self.0.is_none_or(|name| name == key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DocumentPath, steps};
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use serde_json_path::JsonPath;
+
+    fn path(text: &str) -> DocumentPath {
+        DocumentPath::new(text, JsonPath::parse(text).unwrap())
+    }
+
+    #[test]
+    fn other_paths_search_the_tree() {
+        for text in ["$[0]", "$..a", "$['a']", "$[?@.a]", "$.a[1:2]", "$.é"] {
+            assert_eq!(steps(text), None, "{text}");
+        }
+        let document = br#"[{"a": 1}, {"a": [2, 3]}]"#;
+        assert_eq!(path("$[1].a[0]").find(document), Some(vec![json!(2)]));
+    }
+
+    #[test]
+    fn no_document_is_found_out() {
+        for text in ["$[*]", "$.a", "$[?@.a]"] {
+            for broken in ["", "[1", "[1] 2", "{\"a\" 1}", "nul"] {
+                assert_eq!(path(text).find(broken.as_bytes()), None, "{text} in {broken}");
+            }
+        }
+    }
+
+    fn document() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            "[a-c\"\\\\é]{0,3}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map("[ab]", inner, 0..3)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways_find_the_same(
+            document in document(),
+            steps in prop::collection::vec(prop::sample::select(vec![".a", ".b", ".*", "[*]"]), 0..4),
+        ) {
+            let text = format!("${}", steps.concat());
+            let simple = path(&text);
+            prop_assert!(simple.steps.is_some());
+            let tree = DocumentPath { steps: None, ..simple.clone() };
+            let written = document.to_string();
+            prop_assert_eq!(simple.find(written.as_bytes()), tree.find(written.as_bytes()));
+        }
+    }
+}
