@@ -22,6 +22,7 @@ mod coverage;
 mod first;
 mod horizon;
 mod keeper;
+mod lookup;
 mod read;
 mod retry;
 mod start;
@@ -196,7 +197,7 @@ fn is_definite_code(code: Option<&str>) -> bool {
 #[derive(Debug)]
 enum Work {
     /// A batch; without an `end` the first pieces of a large transaction. The permit says, when dropped, that the write task is idle.
-    Write { batch: Box<Batch>, end: Option<End>, idle: OwnedSemaphorePermit },
+    Write { batch: Arc<Batch>, end: Option<End>, idle: OwnedSemaphorePermit },
     /// Names, as of everything that was sent before.
     LookUp { keys: Vec<NameKey>, answer: oneshot::Sender<Vec<Option<String>>> },
     /// The transactions whose attempts wait for their end.
@@ -360,7 +361,7 @@ async fn session(
     let (clock, horizon) = horizon::Clock::new(settings, source, &system, written_or_not, watch);
     tasks.spawn(clock.run());
     let signals = read::Signals { replies: Arc::clone(&replies), described };
-    let reader = read::Reader::new(settings, translator, horizon, work, signals, end_lsn);
+    let reader = read::Reader::new((settings, source), translator, horizon, work, signals, end_lsn);
     tasks.spawn(reader.run(frames, stop.clone()));
     let fingerprint = picture::fingerprint(&source.mapping, &source.publication);
     tasks.spawn(write(writer, teller, fingerprint, stored, work_taken, written));

@@ -234,6 +234,30 @@ pub async fn store_event_types(
     coverage::store_types(session, timeout).await
 }
 
+/// The names of keys in the names tables of a source, whose kinds are `entities`, as a session sees them.
+///
+/// # Errors
+/// The audit database does not answer or refuses.
+pub async fn look_up(
+    session: &Session,
+    source: &str,
+    entities: &[String],
+    keys: &[NameKey],
+    timeout: Duration,
+) -> Result<Vec<Option<String>>, WriteError> {
+    const QUERY: &str = "SELECT n.name FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS u (entity, key, place) LEFT JOIN portal_audit.names n ON n.source = $1 AND n.entity = u.entity AND n.key = u.key ORDER BY u.place";
+    let entity = |key: &NameKey| entities.get(key.names).map_or("", String::as_str);
+    let mut names = Vec::with_capacity(keys.len());
+    for keys in keys.chunks(LOOK_UP_KEYS_MAX) {
+        let entities: Vec<&str> = keys.iter().map(entity).collect();
+        let texts: Vec<&str> = keys.iter().map(|key| key.key.as_str()).collect();
+        let parameters: [&(dyn ToSql + Sync); 3] = [&source, &entities, &texts];
+        let rows = answered(timeout, "look up names", session.client.query(QUERY, &parameters));
+        names.extend(rows.await?.iter().map(|row| row.get::<_, Option<String>>(0)));
+    }
+    Ok(names)
+}
+
 impl Writer {
     /// A writer for a source whose progress stands at `end_lsn`.
     ///
@@ -398,20 +422,9 @@ impl Writer {
     /// The names of keys, as of all that was given to this writer, committed or not.
     ///
     /// # Errors
-    /// The audit database does not answer or refuses.
+    /// As [`look_up`].
     pub async fn look_up(&self, keys: &[NameKey]) -> Result<Vec<Option<String>>, WriteError> {
-        const QUERY: &str = "SELECT n.name FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS u (entity, key, place) LEFT JOIN portal_audit.names n ON n.source = $1 AND n.entity = u.entity AND n.key = u.key ORDER BY u.place";
-        let entity = |key: &NameKey| self.entities.get(key.names).map_or("", String::as_str);
-        let mut names = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(LOOK_UP_KEYS_MAX) {
-            let entities: Vec<&str> = keys.iter().map(entity).collect();
-            let texts: Vec<&str> = keys.iter().map(|key| key.key.as_str()).collect();
-            let parameters: [&(dyn ToSql + Sync); 3] = [&self.source, &entities, &texts];
-            let query = self.session.client.query(QUERY, &parameters);
-            let rows = answered(self.timeout, "look up names", query).await?;
-            names.extend(rows.iter().map(|row| row.get::<_, Option<String>>(0)));
-        }
-        Ok(names)
+        look_up(&self.session, &self.source, &self.entities, keys, self.timeout).await
     }
 
     /// Everything that is kept of one of the mapping's names tables, by key.

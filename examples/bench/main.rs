@@ -1,6 +1,6 @@
 //! Measures the whole against PostgreSQL's own limits, in one run: what `./x bench` calls.
 //!
-//! Two durable clusters, the sample portal with a thousand projects, and workloads A to F. Each figure stands beside a floor of the same run; repetitions take turns. What counts are the ratios: seconds move with the machine.
+//! Two durable clusters, the sample portal with a thousand projects, and workloads A to E. Each figure stands beside a floor of the same run; repetitions take turns. What counts are the ratios: seconds move with the machine.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
@@ -58,9 +58,6 @@ struct Wanted {
     /// How long A and D measure each time.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
-    /// Events that F begins with.
-    #[arg(long, default_value_t = 10_000_000)]
-    events: u64,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -78,8 +75,6 @@ enum Workload {
     D,
     /// A backlog of wide rows.
     E,
-    /// Ten million events.
-    F,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,8 +1,12 @@
 //! The read task: frames → transactions → batches for the write task.
 
-use super::{Fault, Work, horizon::Horizon};
+use super::{
+    Fault, Work,
+    horizon::Horizon,
+    lookup::{self, Lookup},
+};
 use crate::{
-    config::{Limits, Settings},
+    config::{Limits, Settings, Source},
     lsn::Lsn,
     timestamp::Timestamp,
     transaction::{Assembler, AttemptMessage, Transaction},
@@ -10,7 +14,7 @@ use crate::{
     wire::{Frame, FrameReader},
     write::End,
 };
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
@@ -73,6 +77,7 @@ pub(super) struct Reader {
     limits: Limits,
     assembler: Assembler,
     translator: Translator,
+    lookup: Lookup,
     work: mpsc::Sender<Work>,
     /// One permit: the write task's idleness.
     idle: Arc<Semaphore>,
@@ -94,7 +99,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(
-        settings: &Settings,
+        (settings, source): (&Settings, &Source),
         translator: Translator,
         horizon: Horizon,
         work: mpsc::Sender<Work>,
@@ -108,6 +113,7 @@ impl Reader {
             limits,
             assembler,
             translator,
+            lookup: Lookup::new(settings, source),
             work,
             idle: Arc::new(Semaphore::new(1)),
             signals,
@@ -328,10 +334,11 @@ impl Reader {
 
     /// Asks for names. One that this very batch gives and that is not in memory any more must be written first; the batch may end inside a transaction then.
     async fn look_up(&mut self, keys: Vec<NameKey>) -> Result<(), Fault> {
-        let wanted: HashSet<(usize, &str)> =
-            keys.iter().map(|key| (key.names, key.key.as_str())).collect();
-        let mut given = self.batch.names.iter().map(|row| (row.names, row.key.as_str()));
-        if !self.batch.emptied.is_empty() || given.any(|name| wanted.contains(&name)) {
+        if let Some(names) = self.lookup.ask(&keys, &self.batch).await {
+            self.put_names(&keys, &names);
+            return Ok(());
+        }
+        if lookup::gives(&self.batch, &lookup::wanted(&keys)) {
             let permit = Arc::clone(&self.idle).acquire_owned().await;
             self.send(permit.map_err(|_closed| Fault::Task)?, None).await?;
         }
@@ -339,10 +346,14 @@ impl Reader {
         let work = Work::LookUp { keys: keys.clone(), answer };
         self.work.send(work).await.map_err(|_closed| Fault::Task)?;
         let names = answered.await.map_err(|_closed| Fault::Task)?;
+        self.put_names(&keys, &names);
+        Ok(())
+    }
+
+    fn put_names(&mut self, keys: &[NameKey], names: &[Option<String>]) {
         for (key, name) in keys.iter().zip(names) {
             self.translator.put_name(key, name.as_deref());
         }
-        Ok(())
     }
 
     /// Gives the write task the batch with its end, and the last keepalive's.
@@ -381,7 +392,8 @@ impl Reader {
                 end.complete_to = end.complete_to.min(Some(Timestamp(since.saturating_sub(1))));
             }
         }
-        let batch = Box::new(std::mem::take(&mut self.batch));
+        let batch = Arc::new(std::mem::take(&mut self.batch));
+        self.lookup.hand(&batch, end.is_some());
         if let Some(end) = end {
             self.handed = end.end_lsn;
             self.handed_at = Instant::now();

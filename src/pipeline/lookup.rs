@@ -1,0 +1,87 @@
+//! Names that memory does not hold, asked of the audit database in a session of their own.
+//!
+//! # Why
+//! The write task's session is busy with the batch before, and after a start nearly every name is asked for: reading would wait for writing and writing for reading. This session sees what is committed, so it is asked only for names that nothing unwritten gives; the others are asked of the write task, whose session sees them.
+
+use crate::{
+    config::{Settings, Source},
+    connect::{self, Session},
+    conninfo::ConnInfo,
+    translate::{Batch, names::NameKey},
+    write,
+};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+/// The session, and what it must not be asked for.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    audit: ConnInfo,
+    source: String,
+    entities: Vec<String>,
+    timeout: Duration,
+    session: Option<Session>,
+    /// No second session is to be had; then the write task answers all.
+    is_refused: bool,
+    /// What the write task got last; it may be written by now.
+    unwritten: Option<Arc<Batch>>,
+    /// A large transaction whose first pieces are in an open audit transaction.
+    is_open: bool,
+}
+
+impl Lookup {
+    pub(super) fn new(settings: &Settings, source: &Source) -> Self {
+        Self {
+            audit: settings.audit.clone(),
+            source: source.name.clone(),
+            entities: source.mapping.entities(),
+            timeout: settings.limits.audit_timeout(),
+            session: None,
+            is_refused: false,
+            unwritten: None,
+            is_open: false,
+        }
+    }
+
+    /// Notes what the write task gets.
+    pub(super) fn hand(&mut self, batch: &Arc<Batch>, is_end: bool) {
+        self.unwritten = Some(Arc::clone(batch));
+        self.is_open = !is_end;
+    }
+
+    /// The names of keys; `None` if only the write task can tell them.
+    pub(super) async fn ask(
+        &mut self,
+        keys: &[NameKey],
+        batch: &Batch,
+    ) -> Option<Vec<Option<String>>> {
+        let wanted = wanted(keys);
+        let unwritten = self.unwritten.as_deref();
+        if self.is_open || gives(batch, &wanted) || unwritten.is_some_and(|it| gives(it, &wanted)) {
+            return None;
+        }
+        if self.session.is_none() && !self.is_refused {
+            let opened = connect::connect(&self.audit, &self.source);
+            self.session =
+                tokio::time::timeout(self.timeout, opened).await.ok().and_then(Result::ok);
+            self.is_refused = self.session.is_none();
+        }
+        let session = self.session.as_ref()?;
+        let names = write::look_up(session, &self.source, &self.entities, keys, self.timeout).await;
+        if names.is_err() {
+            // It may have been ended for its idleness. The write task's session says what is the matter, if anything is.
+            (self.session, self.is_refused) = (None, true);
+        }
+        names.ok()
+    }
+}
+
+/// The keys, to be compared with.
+pub(super) fn wanted(keys: &[NameKey]) -> HashSet<(usize, &str)> {
+    keys.iter().map(|key| (key.names, key.key.as_str())).collect()
+}
+
+/// Whether a batch gives one of these names, or takes away all of a kind.
+pub(super) fn gives(batch: &Batch, wanted: &HashSet<(usize, &str)>) -> bool {
+    let mut given = batch.names.iter().map(|row| (row.names, row.key.as_str()));
+    !batch.emptied.is_empty() || given.any(|name| wanted.contains(&name))
+}
