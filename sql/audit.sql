@@ -305,18 +305,34 @@ BEGIN
         NULL;  -- Another database of the cluster was set up at the same moment.
     END;
   END LOOP;
-  IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_writer') THEN
-    GRANT USAGE ON SCHEMA portal_audit TO portal_audit_writer;
-    -- The two columns are what `status` counts gaps by; no event can be read with them.
-    GRANT INSERT, SELECT (event_type, subject) ON public.events TO portal_audit_writer;
-    GRANT SELECT, INSERT, UPDATE ON portal_audit.progress, portal_audit.names, portal_audit.event_types,
-      portal_audit.unmapped, portal_audit.attempts, portal_audit.gaps, portal_audit.coverage TO portal_audit_writer;
-    GRANT EXECUTE ON FUNCTION portal_audit.phantoms TO portal_audit_writer;
-    GRANT DELETE ON portal_audit.names, portal_audit.attempts TO portal_audit_writer;
-  END IF;
-  IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_reader') THEN
-    GRANT USAGE ON SCHEMA portal_audit TO portal_audit_reader;
-    GRANT SELECT ON public.events, portal_audit.progress, portal_audit.event_types, portal_audit.unmapped,
-      portal_audit.attempts, portal_audit.gaps, portal_audit.coverage TO portal_audit_reader;
-  END IF;
+END $$;
+DO $$
+BEGIN
+  FOR attempt IN 1 .. 10 LOOP
+    BEGIN
+      -- A role that another database has made a moment ago is seen by a query before GRANT sees it: reading a relation that is not
+      -- locked yet makes the session take notice of what others have committed.
+      PERFORM FROM pg_catalog.pg_shseclabel LIMIT 1;
+      IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_writer') THEN
+        GRANT USAGE ON SCHEMA portal_audit TO portal_audit_writer;
+        -- The two columns are what `status` counts gaps by; no event can be read with them.
+        GRANT INSERT, SELECT (event_type, subject) ON public.events TO portal_audit_writer;
+        GRANT SELECT, INSERT, UPDATE ON portal_audit.progress, portal_audit.names, portal_audit.event_types,
+          portal_audit.unmapped, portal_audit.attempts, portal_audit.gaps, portal_audit.coverage TO portal_audit_writer;
+        GRANT EXECUTE ON FUNCTION portal_audit.phantoms TO portal_audit_writer;
+        GRANT DELETE ON portal_audit.names, portal_audit.attempts TO portal_audit_writer;
+      END IF;
+      IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_reader') THEN
+        GRANT USAGE ON SCHEMA portal_audit TO portal_audit_reader;
+        GRANT SELECT ON public.events, portal_audit.progress, portal_audit.event_types, portal_audit.unmapped,
+          portal_audit.attempts, portal_audit.gaps, portal_audit.coverage TO portal_audit_reader;
+      END IF;
+      EXIT;
+    EXCEPTION WHEN undefined_object THEN
+      IF attempt = 10 THEN
+        RAISE;
+      END IF;
+      PERFORM pg_sleep(0.02);
+    END;
+  END LOOP;
 END $$;

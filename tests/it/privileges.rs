@@ -1,7 +1,11 @@
 //! Who may not do what: the sidecar's own roles can neither change what is written nor harm the portal.
 
-use crate::support::{Sidecar, cluster, run, sample};
-use portal_audit::connect::{self, Session};
+use crate::support::{Sidecar, cluster, installation, open, run, sample, value, wait_for};
+use portal_audit::{
+    connect::{self, Session},
+    demo::cluster::Cluster,
+    sql,
+};
 
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
@@ -103,4 +107,24 @@ async fn the_reader_cannot_harm_the_portal() {
 
 async fn open_as(dsn: &str) -> Session {
     connect::connect(&portal_audit::config::conninfo(dsn).unwrap(), "test").await.unwrap()
+}
+
+/// The roles belong to the whole cluster. Who makes them second has just learned that they are missing, and must learn that they are not.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_audit_databases_are_set_up_at_once() {
+    let cluster = Cluster::start(&installation(), &[]).unwrap();
+    let first = open(&cluster, "postgres").await;
+    run(&first, "CREATE DATABASE second").await;
+    let second = open(&cluster, "second").await;
+    run(&first, "BEGIN").await;
+    run(&first, sql::audit()).await;
+    let watch = open(&cluster, "postgres").await;
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'second' AND wait_event_type = 'Lock'";
+    let committing = async {
+        wait_for("the second", async || value::<i64>(&watch, waits).await == 1).await;
+        run(&first, "COMMIT").await;
+    };
+    tokio::join!(run(&second, sql::audit()), committing);
+    let may = "SELECT has_table_privilege('portal_audit_writer', 'public.events', 'INSERT')";
+    assert!(value::<bool>(&second, may).await);
 }
