@@ -5,7 +5,7 @@ use crate::{
     drain::Drained,
     process::{self, Program, cpu_seconds, pg_recvlogical},
     report::{Run, What},
-    stage::{self, AUDIT, PORTAL, SLOT, Stage},
+    stage::{self, AUDIT, FLOOR_SLOT, PORTAL, SLOT, Stage},
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt as _;
@@ -21,8 +21,6 @@ use std::{
 use tokio::time::sleep;
 use tokio_postgres::types::PgLsn;
 
-/// A slot of its own for whoever only reads.
-const FLOOR_SLOT: &str = "bench_floor";
 const POLL: Duration = Duration::from_millis(5);
 const EVENT_COLUMNS: &str = "event_uuid, timestamp, event_type, caller, subject, subject_type, target, success, error_message, payload";
 /// Of the binary format: signature, flags and the length of an extension (manual, COPY).
@@ -197,7 +195,8 @@ async fn finish(
     target.look(audit, WRITING).await
 }
 
-async fn has_reached(audit: &Session, end: PgLsn) -> Result<bool> {
+/// Whether progress is there.
+pub(crate) async fn has_reached(audit: &Session, end: PgLsn) -> Result<bool> {
     let row =
         audit.client.query_opt("SELECT end_lsn >= $1 FROM portal_audit.progress", &[&end]).await?;
     Ok(row.is_some_and(|row| row.get(0)))

@@ -2,10 +2,11 @@
 
 use crate::{
     Result,
+    backlog::has_reached,
     load::Done,
     process::{self, Program, cluster_cpu_seconds, pg_recvlogical},
     report::{Run, What},
-    stage::{self, AUDIT, OWNER, PORTAL, Stage, wait},
+    stage::{self, AUDIT, FLOOR_SLOT, OWNER, PORTAL, Stage, wait},
 };
 use portal_audit::{connect::Session, demo::portal::PORTAL_SQL, sql};
 use tokio_postgres::types::PgLsn;
@@ -13,7 +14,6 @@ use tokio_postgres::types::PgLsn;
 const NATIVE_SQL: &str = include_str!("native.sql");
 /// The subscriber's database, its subscription and its publication.
 const NATIVE: &str = "native";
-const FLOOR_SLOT: &str = "bench_floor";
 
 pub(crate) struct Live {
     pub(crate) workload: &'static str,
@@ -112,14 +112,7 @@ async fn attach(stage: &Stage, what: What) -> Result<Option<Program>> {
             let sidecar = process::sidecar(&stage.settings)?;
             let end = PgLsn::from(stage.log_end().await?.parse::<portal_audit::lsn::Lsn>()?.0);
             let audit = stage.audit(AUDIT).await?;
-            wait("the sidecar did not catch up", async || {
-                let row = audit
-                    .client
-                    .query_opt("SELECT end_lsn >= $1 FROM portal_audit.progress", &[&end])
-                    .await?;
-                Ok(row.is_some_and(|row| row.get(0)))
-            })
-            .await?;
+            wait("the sidecar did not catch up", async || has_reached(&audit, end).await).await?;
             Ok(Some(sidecar))
         }
         What::PgRecvlogical => {

@@ -34,6 +34,8 @@ pub(crate) const PORTAL: &str = "portal";
 pub(crate) const AUDIT: &str = "audit";
 /// The slot that the sidecar reads.
 pub(crate) const SLOT: &str = "bench";
+/// A slot of its own for whoever only reads.
+pub(crate) const FLOOR_SLOT: &str = "bench_floor";
 /// The slot that nobody reads: the others are copies of it.
 const BASE_SLOT: &str = "bench_base";
 /// The audit database as it is before a workload.

@@ -22,10 +22,30 @@ pub(super) struct Lookup {
     session: Option<Session>,
     /// No second session is to be had; then the write task answers all.
     is_refused: bool,
-    /// What the write task got last; it may be written by now.
-    unwritten: Option<Arc<Batch>>,
-    /// A large transaction whose first pieces are in an open audit transaction.
+    handed: Handed,
+}
+
+/// What the write task got last; it may be written by now. What it got before is written, or it would not have got more: but for the pieces of one audit transaction, which are written together.
+#[derive(Debug, Default)]
+struct Handed {
+    batch: Option<Arc<Batch>>,
+    /// The audit transaction stays open for more.
     is_open: bool,
+    /// It is not the whole of its audit transaction, and the other pieces are not known here any more.
+    is_piece: bool,
+}
+
+impl Handed {
+    fn hand(&mut self, batch: &Arc<Batch>, is_end: bool) {
+        self.is_piece = self.is_open || !is_end;
+        self.is_open = !is_end;
+        self.batch = Some(Arc::clone(batch));
+    }
+
+    /// Whether one of these names may be in what is not written.
+    fn may_give(&self, wanted: &HashSet<(usize, &str)>) -> bool {
+        self.is_piece || self.batch.as_deref().is_some_and(|batch| gives(batch, wanted))
+    }
 }
 
 impl Lookup {
@@ -37,15 +57,13 @@ impl Lookup {
             timeout: settings.limits.audit_timeout(),
             session: None,
             is_refused: false,
-            unwritten: None,
-            is_open: false,
+            handed: Handed::default(),
         }
     }
 
     /// Notes what the write task gets.
     pub(super) fn hand(&mut self, batch: &Arc<Batch>, is_end: bool) {
-        self.unwritten = Some(Arc::clone(batch));
-        self.is_open = !is_end;
+        self.handed.hand(batch, is_end);
     }
 
     /// The names of keys; `None` if only the write task can tell them.
@@ -55,8 +73,7 @@ impl Lookup {
         batch: &Batch,
     ) -> Option<Vec<Option<String>>> {
         let wanted = wanted(keys);
-        let unwritten = self.unwritten.as_deref();
-        if self.is_open || gives(batch, &wanted) || unwritten.is_some_and(|it| gives(it, &wanted)) {
+        if gives(batch, &wanted) || self.handed.may_give(&wanted) {
             return None;
         }
         if self.session.is_none() && !self.is_refused {
@@ -84,4 +101,36 @@ pub(super) fn wanted(keys: &[NameKey]) -> HashSet<(usize, &str)> {
 pub(super) fn gives(batch: &Batch, wanted: &HashSet<(usize, &str)>) -> bool {
     let mut given = batch.names.iter().map(|row| (row.names, row.key.as_str()));
     !batch.emptied.is_empty() || given.any(|name| wanted.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Handed, wanted};
+    use crate::translate::{
+        Batch,
+        names::{NameKey, NameRow},
+    };
+    use std::sync::Arc;
+
+    fn batch(key: &str) -> Arc<Batch> {
+        let names = vec![NameRow { names: 0, key: key.to_owned(), name: None }];
+        Arc::new(Batch { names, ..Batch::default() })
+    }
+
+    #[test]
+    fn what_is_not_written_is_not_asked_for() {
+        let keys = |key: &str| [NameKey { names: 0, key: key.to_owned() }];
+        let mut handed = Handed::default();
+        let may_give = |handed: &Handed, key: &str| handed.may_give(&wanted(&keys(key)));
+        assert!(!may_give(&handed, "a"));
+        handed.hand(&batch("a"), true);
+        assert!(may_give(&handed, "a") && !may_give(&handed, "b"));
+        // The pieces of a large transaction are written with its last one.
+        handed.hand(&batch("b"), false);
+        assert!(may_give(&handed, "b") && may_give(&handed, "a"));
+        handed.hand(&batch("c"), true);
+        assert!(may_give(&handed, "b"), "the first piece may not be written yet");
+        handed.hand(&batch("d"), true);
+        assert!(!may_give(&handed, "b") && may_give(&handed, "d"));
+    }
 }

@@ -144,11 +144,12 @@ impl Reader {
         loop {
             while !self.is_full() {
                 let taken = self.take(&mut frames)?;
-                if taken.frames > 0 {
-                    (heard_at, heard) = (Instant::now(), 0);
-                }
+                let was_heard = taken.frames > 0 || !self.queue.is_empty();
                 if !matches!(taken.last, Last::None) || self.is_queue_due() {
                     self.translate_queue().await?;
+                }
+                if was_heard {
+                    (heard_at, heard) = (Instant::now(), 0);
                 }
                 match taken.last {
                     Last::None => break,
@@ -177,7 +178,7 @@ impl Reader {
                         (heard_at, heard) = (Instant::now(), frames.awaited());
                     }
                 }
-                () = sleep_until(self.queued_at + QUEUE_TIME), if !self.queue.is_empty() => {}
+                () = sleep_until(self.queued_at + QUEUE_TIME), if !self.queue.is_empty() && !self.is_full() => {}
                 () = sleep_until(heard_at + silence), if !self.is_full() => {
                     return Err(Fault::Silent { seconds: silence.as_secs() });
                 }

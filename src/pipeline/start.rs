@@ -62,11 +62,12 @@ pub(super) async fn start(
     let session = connect::connect(&source.conninfo, &source.name).await.map_err(Fault::Source)?;
     let silence = settings.limits.source_timeout();
     let (catalog, slot) = look_at_source(&session, source, silence).await?;
-    let is_alone = slot.as_ref().is_none_or(|slot| slot.active_pid.is_none());
-    write::sign_in(&audit, &source.name, is_alone, timeout).await.map_err(Fault::Write)?;
     // After the slot: another sidecar may be moving both, and progress moves first.
     let progress =
         write::load_progress(&audit, &source.name, timeout).await.map_err(Fault::Write)?;
+    let is_streamed = progress.as_ref().is_some_and(|progress| !progress.creating);
+    let is_alone = is_streamed && slot.as_ref().is_some_and(|slot| slot.active_pid.is_none());
+    write::sign_in(&audit, &source.name, is_alone, timeout).await.map_err(Fault::Write)?;
     let covered = covered(&audit, source, &catalog, progress.as_ref(), timeout).await?;
 
     // An SQL_ASCII database may hold any bytes: converting them would stop the stream for good, so they come raw.

@@ -7,7 +7,7 @@ use super::{WriteError, answered};
 use crate::connect::Session;
 use std::time::Duration;
 
-/// Marks a session as a writer of the source, before it writes. `is_alone`: nobody reads the slot, so whoever writes still has nothing more to write, and is ended.
+/// Marks a session as a writer of the source, before it writes. `is_alone`: the source is streamed, and nobody reads its slot, so whoever writes still has nothing more to write, and is ended. While a source is being created its slot is read by nobody, and somebody writes.
 ///
 /// # Errors
 /// The audit database does not answer or refuses.
