@@ -98,7 +98,7 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Longest value of a payload's key in bytes; a longer one is replaced by its hash.
     pub value_bytes: usize,
-    /// Names of each names table that are kept in memory; the others are in the audit database.
+    /// Names that are kept in memory, at most 16 MiB of them; the others are in the audit database.
     pub names_in_memory: NonZeroUsize,
     /// Whether the server sends large transactions before they commit.
     pub streaming: bool,

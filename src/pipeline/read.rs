@@ -352,7 +352,8 @@ impl Reader {
     }
 
     fn put_names(&mut self, keys: &[NameKey], names: &[Option<String>]) {
-        for (key, name) in keys.iter().zip(names) {
+        // Those that are needed last are the first to be forgotten.
+        for (key, name) in keys.iter().zip(names).rev() {
             self.translator.put_name(key, name.as_deref());
         }
     }

@@ -97,6 +97,14 @@ pub fn joined_key(row: &Row<'_>, positions: &[usize], old: bool) -> Option<Vec<u
     Some(joined)
 }
 
+/// The values of a row's key columns as 16 bytes: what a large transaction keeps of very many rows. Two different keys are the same with a chance of 2^-64 among four billion of them. `kind` tells keys of different kinds apart.
+#[must_use]
+pub fn short_key(kind: usize, row: &Row<'_>, positions: &[usize], old: bool) -> Option<[u8; 16]> {
+    let joined = joined_key(row, positions, old)?;
+    let hash = Sha256::new().chain_update(kind.to_ne_bytes()).chain_update(joined).finalize();
+    hash.first_chunk().copied()
+}
+
 /// A key's text for the names map: what is not UTF-8 is escaped, so that two keys never fall together, and one too long for an index stands as its hash. So does one that looks like a secret, for keys are stored.
 #[must_use]
 pub fn key_text(value: &[u8]) -> Cow<'_, str> {

@@ -2,12 +2,12 @@
 //!
 //! The mapping says which rows belong to which (`[[cascade]]`). Of the parents that a transaction deletes, the highest is the cause of all that it took, in whatever order the rows come: a foreign key deletes the parent first, many an object mapper the children.
 
-use super::{caller::joined_key, rule::Condition};
+use super::{caller::short_key, rule::Condition};
 use crate::{
     timestamp::Timestamp,
     tuple::{Operation, Row},
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 use uuid::Uuid;
 
 /// Deleted parents of one transaction that are kept; of more, the children have no cause.
@@ -15,7 +15,7 @@ const DELETED_MAX: usize = 100_000;
 /// Generations that are climbed.
 const GENERATIONS_MAX: usize = 16;
 
-/// Of which rows a table's rows are children and parents: each with the number of its `[[cascade]]` block and the columns that hold the common key.
+/// Of which rows a table's rows are children and parents.
 #[derive(Debug, Default)]
 pub struct Kin {
     pub parents: Vec<Link>,
@@ -25,32 +25,35 @@ pub struct Kin {
 /// One end of a `[[cascade]]` block.
 #[derive(Debug)]
 pub struct Link {
-    /// Its number in the mapping.
+    /// The parent's table and its columns of the common key, as the first `[[cascade]]` block that names both.
     pub slot: usize,
     pub key: Vec<usize>,
     /// Of the child's end: which rows it is about.
     pub when: Vec<Condition>,
 }
 
-/// The deleted parents of a transaction.
+/// The deleted parents of a transaction: some 100 bytes of each.
 #[derive(Debug, Default)]
 pub struct Deletions {
     rows: Vec<Deleted>,
-    by_key: HashMap<(usize, Vec<u8>), usize>,
+    by_key: HashMap<[u8; 16], usize>,
+    /// Keys of the parents of `rows`.
+    parents: Vec<[u8; 16]>,
 }
 
 #[derive(Debug)]
 struct Deleted {
     event: Option<Uuid>,
-    parents: Vec<(usize, Vec<u8>)>,
+    /// Of [`Deletions::parents`].
+    parents: Range<usize>,
 }
 
-fn keys(row: &Row<'_>, links: &[Link]) -> Vec<(usize, Vec<u8>)> {
+fn keys(row: &Row<'_>, links: &[Link]) -> impl Iterator<Item = [u8; 16]> {
     // No condition here can ask for a time that is past.
     let holds =
         |link: &&Link| link.when.iter().all(|condition| condition.holds(row, Timestamp::default()));
     let links = links.iter().filter(holds);
-    links.filter_map(|link| Some((link.slot, joined_key(row, &link.key, true)?))).collect()
+    links.filter_map(|link| short_key(link.slot, row, &link.key, true))
 }
 
 impl Deletions {
@@ -60,19 +63,17 @@ impl Deletions {
             return;
         }
         let place = self.rows.len();
-        self.rows.push(Deleted { event, parents: keys(row, &kin.parents) });
-        let children = keys(row, &kin.children);
-        self.by_key.extend(children.into_iter().map(|key| (key, place)));
+        let first = self.parents.len();
+        self.parents.extend(keys(row, &kin.parents));
+        self.rows.push(Deleted { event, parents: first..self.parents.len() });
+        self.by_key.extend(keys(row, &kin.children).map(|key| (key, place)));
     }
 
     /// The deletion of a parent was told.
     pub fn told(&mut self, kin: &Kin, row: &Row<'_>, event: Uuid) {
-        let places: Vec<usize> = keys(row, &kin.children)
-            .iter()
-            .filter_map(|key| self.by_key.get(key).copied())
-            .collect();
-        for place in places {
-            if let Some(deleted) = self.rows.get_mut(place) {
+        for key in keys(row, &kin.children) {
+            let place = self.by_key.get(&key).copied();
+            if let Some(deleted) = place.and_then(|place| self.rows.get_mut(place)) {
                 deleted.event = Some(event);
             }
         }
@@ -84,13 +85,13 @@ impl Deletions {
         if self.rows.is_empty() || row.operation == Operation::Insert {
             return None;
         }
-        let mut parents = keys(row, &kin.parents);
+        let mut found = keys(row, &kin.parents).find_map(|key| self.by_key.get(&key));
         let mut cause = None;
         for _ in 0..GENERATIONS_MAX {
-            let found = parents.iter().find_map(|key| self.by_key.get(key));
             let Some(deleted) = found.and_then(|place| self.rows.get(*place)) else { break };
             cause = deleted.event.or(cause);
-            parents.clone_from(&deleted.parents);
+            let parents = self.parents.get(deleted.parents.clone()).unwrap_or_default();
+            found = parents.iter().find_map(|key| self.by_key.get(key));
         }
         cause
     }

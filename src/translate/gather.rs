@@ -6,7 +6,7 @@ use super::{
     commit_of,
     kratos::Kratos,
     moved,
-    names::{NameKey, Names},
+    names::{NameKey, NameRow, Names, entry_bytes},
     remember::Known,
     row_change,
     rule::{Rule, Source},
@@ -35,24 +35,41 @@ pub(super) struct Gathering {
     /// Relations that change inside the transaction: they must not change yet for the second reading.
     changed: Option<Tables>,
     /// What the transaction's own rows will have made known by then.
-    kept: HashMap<(usize, String), Option<String>>,
+    kept: Kept,
 }
 
-/// Rows of one transaction whose old values this reading keeps; of more, it knows what was before the transaction.
-const KEPT_MAX: usize = 100_000;
+/// Bytes of old values of one transaction's rows that this reading keeps; of more, it knows what was before the transaction.
+const KEPT_BYTES_MAX: usize = 8 << 20;
+
+/// What a transaction's own rows make known of themselves.
+#[derive(Debug, Default)]
+struct Kept {
+    rows: HashMap<(usize, String), Option<String>>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn put(&mut self, row: NameRow) {
+        let bytes = entry_bytes(&row.key, row.name.as_deref());
+        if self.bytes + bytes <= KEPT_BYTES_MAX {
+            self.bytes += bytes;
+            self.rows.insert((row.names, row.key), row.name);
+        }
+    }
+}
 
 /// What is known, and above it what the transaction itself says.
 struct Overlay<'a> {
-    kept: &'a HashMap<(usize, String), Option<String>>,
+    kept: &'a Kept,
     names: &'a Names,
 }
 
 impl Known for Overlay<'_> {
     fn name(&self, names: usize, key: &str) -> Option<Option<&str>> {
-        if self.kept.is_empty() {
+        if self.kept.rows.is_empty() {
             return self.names.peek(names, key);
         }
-        let kept = self.kept.get(&(names, key.to_owned()));
+        let kept = self.kept.rows.get(&(names, key.to_owned()));
         kept.map(|name| name.as_deref()).or_else(|| self.names.peek(names, key))
     }
 }
@@ -139,7 +156,7 @@ impl Translator {
         (oid, operation, old, new): RowChange<'_>,
         (transaction, wal_start): (&Transaction, Lsn),
         gathered: &mut Gathered,
-        kept: &mut HashMap<(usize, String), Option<String>>,
+        kept: &mut Kept,
     ) -> bool {
         let row = Row::new(operation, &table.relation, old, new, &mut self.spans);
         let known = Overlay { kept, names: &self.names };
@@ -149,8 +166,8 @@ impl Translator {
         for collected in &table.collected {
             gathered.add_row(collected, &row, at);
         }
-        if let Some(remember) = table.remember.as_ref().filter(|_| kept.len() < KEPT_MAX) {
-            remember.after(&row, &mut |row| drop(kept.insert((row.names, row.key), row.name)));
+        if let Some(remember) = &table.remember {
+            remember.after(&row, &mut |row| kept.put(row));
         }
         if operation == Operation::Delete && !table.kin.children.is_empty() {
             let rule = table.rules.iter().find(|rule| rule.takes.matches(&row, at));

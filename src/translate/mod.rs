@@ -42,7 +42,7 @@ use crate::{
     transaction::{Transaction, TransactionError},
     tuple::{Operation, Row, RowSpans, Value},
 };
-use caller::{Gathered, joined_key, name_text};
+use caller::{Gathered, name_text, short_key};
 use gather::{Gathering, Window, needs_names, remembered};
 use kratos::Kratos;
 use mapping::{Mapping, MappingErrors};
@@ -130,7 +130,7 @@ pub struct Translation {
     gathering: Option<Gathering>,
     gathered: Gathered,
     /// Groups of rows that were told, of rules with `once_per`.
-    once: HashSet<(usize, Operation, Vec<u8>)>,
+    once: HashSet<(Operation, [u8; 16])>,
     last: ChangeKey,
     /// Events so far.
     events: u64,
@@ -446,7 +446,7 @@ fn unreadable(transaction: &Transaction, source: TransactionError) -> TranslateE
 struct Place<'a> {
     transaction: &'a Transaction,
     gathered: &'a mut Gathered,
-    once: &'a mut HashSet<(usize, Operation, Vec<u8>)>,
+    once: &'a mut HashSet<(Operation, [u8; 16])>,
     last: &'a mut ChangeKey,
     events: &'a mut u64,
     audit: &'a str,
@@ -469,8 +469,8 @@ impl Place<'_> {
         if rule.once_per.is_empty() || self.once.len() >= ONCE_MAX {
             return true;
         }
-        let key = joined_key(row, &rule.once_per, false);
-        key.is_none_or(|key| self.once.insert((rule.place, row.operation, key)))
+        let key = short_key(rule.place, row, &rule.once_per, false);
+        key.is_none_or(|key| self.once.insert((row.operation, key)))
     }
 }
 

@@ -21,10 +21,10 @@ pub struct NameRow {
     pub name: Option<String>,
 }
 
-/// Most bytes of one names table that are kept in memory from one change to the next.
-const TABLE_BYTES_MAX: usize = 64 << 20;
-/// What an entry costs beside its texts.
-const ENTRY_BYTES: usize = 100;
+/// Most bytes that are kept in memory from one change to the next.
+const BYTES_MAX: usize = 16 << 20;
+/// What an entry costs beside its texts: three allocations and its place in the index.
+const ENTRY_BYTES: usize = 150;
 
 /// The part of the map that is in memory.
 #[derive(Debug)]
@@ -40,12 +40,13 @@ struct NamesTable {
     bytes: usize,
 }
 
-fn entry_bytes(key: &str, name: Option<&str>) -> usize {
+/// Bytes that an entry costs.
+pub(super) fn entry_bytes(key: &str, name: Option<&str>) -> usize {
     key.len() + name.map_or(0, str::len) + ENTRY_BYTES
 }
 
 impl Names {
-    /// Room for `limit` keys of each of `tables` names tables.
+    /// Room for `limit` keys of `tables` names tables together.
     #[must_use]
     pub fn new(tables: usize, limit: NonZeroUsize) -> Self {
         let table = || NamesTable { names: LruCache::unbounded(), bytes: 0 };
@@ -82,11 +83,17 @@ impl Names {
 
     /// Forgets what was not used for longest, beyond the limits. Between two changes only: all that one change needs must be there at once, however much that is, or it would be asked for without end.
     pub fn trim(&mut self) {
-        for table in &mut self.tables {
-            while table.bytes > TABLE_BYTES_MAX || table.names.len() > self.limit {
-                let Some((key, name)) = table.names.pop_lru() else { break };
-                table.bytes = table.bytes.saturating_sub(entry_bytes(&key, name.as_deref()));
+        loop {
+            let bytes: usize = self.tables.iter().map(|table| table.bytes).sum();
+            let keys: usize = self.tables.iter().map(|table| table.names.len()).sum();
+            if bytes <= BYTES_MAX && keys <= self.limit {
+                return;
             }
+            // The largest gives way, so that one with few keys keeps them.
+            let largest = self.tables.iter_mut().max_by_key(|table| table.bytes);
+            let oldest = largest.and_then(|table| Some((table.names.pop_lru()?, table)));
+            let Some(((key, name), table)) = oldest else { return };
+            table.bytes = table.bytes.saturating_sub(entry_bytes(&key, name.as_deref()));
         }
     }
 }

@@ -5,12 +5,18 @@ use crate::{
     decode::ReplicaIdentity,
     translate::{
         cascade::{Kin, Link},
-        mapping::{NamesSpec, OperationWord},
+        mapping::{CascadeSpec, NamesSpec, OperationWord},
         remember::Remember,
         rule::{Collected, NameFeed, Takes},
         value::RowsSpec,
     },
 };
+
+/// The parent's table and its columns of the common key.
+fn parent_end(spec: &CascadeSpec) -> (&str, Vec<&str>) {
+    let columns = spec.key.values().map(|column| column.get_ref().as_str());
+    (spec.parent.get_ref(), columns.collect())
+}
 
 impl Compiler<'_> {
     /// The changes of the relation that are no event.
@@ -71,7 +77,11 @@ impl Compiler<'_> {
         let qualified = self.relation.qualified_name();
         let mapping = self.mapping;
         let mut kin = Kin::default();
-        for (slot, spec) in mapping.cascades.iter().enumerate() {
+        for spec in &mapping.cascades {
+            // Blocks that name the same columns of the same parent share its key.
+            let end = parent_end(spec);
+            let slot = mapping.cascades.iter().position(|other| parent_end(other) == end);
+            let slot = slot.unwrap_or_default();
             if *spec.child.get_ref() == qualified {
                 let before = self.faults();
                 let key = spec.key.keys().map(|column| self.compared(column)).collect();
@@ -83,7 +93,8 @@ impl Compiler<'_> {
             if *spec.parent.get_ref() == qualified {
                 let before = self.faults();
                 let key = spec.key.values().map(|column| self.compared(column)).collect();
-                if self.faults() == before {
+                let is_new = kin.children.iter().all(|link| link.slot != slot);
+                if is_new && self.faults() == before {
                     kin.children.push(Link { slot, key, when: Vec::new() });
                 }
             }
