@@ -10,15 +10,10 @@ use crate::{
     event::Events,
     lsn::Lsn,
     timestamp::Timestamp,
-    translate::{Batch, attempt, mapping::Mapping, names::NameKey},
+    translate::{Batch, attempt, mapping::Mapping},
     tuple::Operation,
 };
-use std::{
-    collections::{BTreeMap, HashMap},
-    future::Future,
-    pin::pin,
-    time::Duration,
-};
+use std::{collections::BTreeMap, future::Future, pin::pin, time::Duration};
 use tokio_postgres::{
     Statement,
     types::{PgLsn, ToSql},
@@ -31,8 +26,6 @@ pub const AUDIT_SQL: &str = include_str!("../sql/audit.sql");
 const STATEMENT_EVENTS_MAX: usize = 100;
 /// Rows of one INSERT where a large batch must be inserted.
 const INSERT_EVENTS_MAX: usize = 1_000;
-/// Keys of one question for names, so that each is answered in time.
-const LOOK_UP_KEYS_MAX: usize = 50_000;
 /// Bytes of COPY data sent at a time.
 const COPY_CHUNK_BYTES: usize = 128 * 1024;
 /// SQLSTATE of `portal_audit.advance` when progress is not where we left it.
@@ -117,8 +110,11 @@ pub struct Writer {
     entities: Vec<String>,
     timeout: Duration,
     insert: Statement,
+    copy: Statement,
     insert_and_advance: Statement,
     advance: Statement,
+    give_names: Statement,
+    forget_names: Statement,
     /// Where progress stands.
     end_lsn: Lsn,
     /// An audit transaction is open and holds the first pieces of a large source transaction.
@@ -234,30 +230,6 @@ pub async fn store_event_types(
     coverage::store_types(session, timeout).await
 }
 
-/// The names of keys in the names tables of a source, whose kinds are `entities`, as a session sees them.
-///
-/// # Errors
-/// The audit database does not answer or refuses.
-pub async fn look_up(
-    session: &Session,
-    source: &str,
-    entities: &[String],
-    keys: &[NameKey],
-    timeout: Duration,
-) -> Result<Vec<Option<String>>, WriteError> {
-    const QUERY: &str = "SELECT n.name FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS u (entity, key, place) LEFT JOIN portal_audit.names n ON n.source = $1 AND n.entity = u.entity AND n.key = u.key ORDER BY u.place";
-    let entity = |key: &NameKey| entities.get(key.names).map_or("", String::as_str);
-    let mut names = Vec::with_capacity(keys.len());
-    for keys in keys.chunks(LOOK_UP_KEYS_MAX) {
-        let entities: Vec<&str> = keys.iter().map(entity).collect();
-        let texts: Vec<&str> = keys.iter().map(|key| key.key.as_str()).collect();
-        let parameters: [&(dyn ToSql + Sync); 3] = [&source, &entities, &texts];
-        let rows = answered(timeout, "look up names", session.client.query(QUERY, &parameters));
-        names.extend(rows.await?.iter().map(|row| row.get::<_, Option<String>>(0)));
-    }
-    Ok(names)
-}
-
 impl Writer {
     /// A writer for a source whose progress stands at `end_lsn`.
     ///
@@ -277,19 +249,26 @@ impl Writer {
         let into =
             format!("INSERT INTO public.events ({EVENT_COLUMNS}) SELECT {EVENT_VALUES} FROM");
         let insert = prepare(format!("{into} {EVENTS_OF_ARRAYS} ON CONFLICT DO NOTHING")).await?;
+        let copy = format!("COPY public.events ({EVENT_COLUMNS}) FROM STDIN (FORMAT binary)");
+        let copy = prepare(copy).await?;
         let insert_and_advance = prepare(format!(
             "{into} {ADVANCE}($11, $12, $13, $14, $15, $16, $17, $18) AS moved, {EVENTS_OF_ARRAYS} ON CONFLICT DO NOTHING"
         ))
         .await?;
         let advance = prepare(format!("SELECT {ADVANCE}($1, $2, $3, $4, $5, $6, $7, $8)")).await?;
+        let give_names = prepare(GIVE_NAMES.to_owned()).await?;
+        let forget_names = prepare(FORGET_NAMES.to_owned()).await?;
         Ok(Self {
             session,
             source: source.to_owned(),
             entities: mapping.entities(),
             timeout,
             insert,
+            copy,
             insert_and_advance,
             advance,
+            give_names,
+            forget_names,
             end_lsn,
             is_open: false,
             has_savepoint: false,
@@ -328,6 +307,11 @@ impl Writer {
                     written => written?,
                 }
             }
+            Some(end) if self.fits_whole(batch) => {
+                if !self.write_whole(batch, end).await? {
+                    self.write_pieces(batch, Some(end)).await?;
+                }
+            }
             _ => self.write_pieces(batch, end).await?,
         }
         if let Some(end) = end {
@@ -358,52 +342,26 @@ impl Writer {
 
     /// A piece of an audit transaction, and its end if this is the last one.
     async fn write_pieces(&mut self, batch: &Batch, end: Option<End>) -> Result<(), WriteError> {
-        let may_exist = self.is_first || self.end_lsn < self.known_to;
-        self.deliver(&batch.events, may_exist).await?;
-        let client = &self.session.client;
+        self.deliver(&batch.events, self.may_exist()).await?;
         self.empty_names(batch).await?;
         self.write_names(batch, end).await?;
         self.write_unmapped(batch).await?;
         self.write_attempts(batch).await?;
-        if let Some(end) = end {
-            let moved = Moved::new(self, end);
-            let parameters = moved.parameters();
-            let query = client.execute(&self.advance, &parameters);
-            let written = answered(self.timeout, "move progress", query).await;
-            written.map_err(|error| self.told(error))?;
-            answered(self.timeout, "commit", client.batch_execute("COMMIT")).await?;
+        match end {
+            Some(end) => self.advance_and_commit(end).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// What a TRUNCATE left nothing of.
-    async fn empty_names(&self, batch: &Batch) -> Result<(), WriteError> {
-        let emptied = batch.emptied.iter().filter_map(|place| self.entities.get(*place));
-        let emptied: Vec<&str> = emptied.map(String::as_str).collect();
-        if emptied.is_empty() { Ok(()) } else { self.forget_in_open(&emptied).await }
+    /// Whether events may be there already.
+    fn may_exist(&self) -> bool {
+        self.is_first || self.end_lsn < self.known_to
     }
 
-    /// Each with a position that no change behind it needs: what is told of a failover depends on it.
-    async fn write_names(&self, batch: &Batch, end: Option<End>) -> Result<(), WriteError> {
-        const QUERY: &str = "WITH given AS (SELECT * FROM unnest($2::text[], $3::text[], $4::text[]) AS u (e, k, n)), forgotten AS (DELETE FROM portal_audit.names USING given WHERE source = $1 AND entity = e AND key = k AND n IS NULL) INSERT INTO portal_audit.names (source, entity, key, name, upto) SELECT $1, e, k, n, $5 FROM given WHERE n IS NOT NULL ON CONFLICT (source, entity, key) DO UPDATE SET name = excluded.name, upto = excluded.upto";
-        if batch.names.is_empty() {
-            return Ok(());
-        }
-        // One statement may not write a row twice: the last name of a key counts.
-        let last: HashMap<(usize, &str), Option<&str>> = batch
-            .names
-            .iter()
-            .map(|row| ((row.names, row.key.as_str()), row.name.as_deref()))
-            .collect();
-        let entity = |place: usize| self.entities.get(place).map_or("", String::as_str);
-        let entities: Vec<&str> = last.keys().map(|(place, _)| entity(*place)).collect();
-        let keys: Vec<&str> = last.keys().map(|(_, key)| *key).collect();
-        let names: Vec<Option<&str>> = last.values().copied().collect();
-        let upto = end.map_or(self.end_lsn, |end| end.end_lsn).max(batch.upto);
-        let upto = PgLsn::from(upto.0);
-        let parameters: [&(dyn ToSql + Sync); 5] = [&self.source, &entities, &keys, &names, &upto];
-        let query = self.session.client.execute(QUERY, &parameters);
-        answered(self.timeout, "write names", query).await.map(drop)
+    fn fits_whole(&self, batch: &Batch) -> bool {
+        let Batch { emptied, unmapped, attempts, .. } = batch;
+        let is_plain = emptied.is_empty() && unmapped.is_empty() && attempts.is_empty();
+        is_plain && !self.is_open && !self.may_exist()
     }
 
     async fn write_unmapped(&self, batch: &Batch) -> Result<(), WriteError> {
@@ -417,43 +375,6 @@ impl Writer {
             answered(self.timeout, "count unmapped changes", query).await?;
         }
         Ok(())
-    }
-
-    /// The names of keys, as of all that was given to this writer, committed or not.
-    ///
-    /// # Errors
-    /// As [`look_up`].
-    pub async fn look_up(&self, keys: &[NameKey]) -> Result<Vec<Option<String>>, WriteError> {
-        look_up(&self.session, &self.source, &self.entities, keys, self.timeout).await
-    }
-
-    /// Everything that is kept of one of the mapping's names tables, by key.
-    ///
-    /// # Errors
-    /// The audit database does not answer or refuses.
-    pub async fn kept(&self, entity: &str) -> Result<Vec<(String, String)>, WriteError> {
-        const QUERY: &str = "SELECT key, name FROM portal_audit.names WHERE source = $1 AND entity = $2 ORDER BY key";
-        let parameters: [&(dyn ToSql + Sync); 2] = [&self.source, &entity];
-        let query = self.session.client.query(QUERY, &parameters);
-        let rows = answered(self.timeout, "read names", query).await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-    }
-
-    /// Forgets names tables of the source, as a piece of the audit transaction that the next [`Writer::write`] goes on with.
-    ///
-    /// # Errors
-    /// The audit database does not answer or refuses.
-    pub async fn forget(&mut self, entities: &[&str]) -> Result<(), WriteError> {
-        self.open().await?;
-        self.forget_in_open(entities).await
-    }
-
-    async fn forget_in_open(&self, entities: &[&str]) -> Result<(), WriteError> {
-        const QUERY: &str =
-            "DELETE FROM portal_audit.names WHERE source = $1 AND entity = ANY ($2)";
-        let parameters: [&(dyn ToSql + Sync); 2] = [&self.source, &entities];
-        let query = self.session.client.execute(QUERY, &parameters);
-        answered(self.timeout, "forget names", query).await.map(drop)
     }
 
     async fn open(&mut self) -> Result<(), WriteError> {
@@ -478,14 +399,18 @@ mod coverage;
 mod deliver;
 mod diverged;
 mod gap;
+mod names;
 mod parameters;
 mod prepare;
 mod reconcile;
 mod stale;
+mod whole;
 pub use attempts::Ends;
 pub use coverage::load_covered;
 pub use diverged::store_timeline;
 pub use gap::{begin_anew, open_gap};
+pub use names::look_up;
+use names::{FORGET_NAMES, GIVE_NAMES};
 use parameters::{Arrays, Moved};
 pub use prepare::prepare;
 pub use stale::sign_in;

@@ -4,7 +4,7 @@
 //! `events` was given, so others may have put constraints and triggers on it. Where such a thing refuses one event, the piece is taken back to its savepoint and inserted in halves of halves until that event is alone; a stand-in takes its place ([`undeliverable`]), and the source transaction stays whole. What is refused for all, because of privileges, of space or of a column that is not there, is no event's fault: then nothing is written, and the pipeline waits or stops as for any fault. So it does where even the stand-in is refused.
 
 use super::parameters::{Arrays, put_event};
-use super::{COPY_CHUNK_BYTES, EVENT_COLUMNS, INSERT_EVENTS_MAX, WriteError, Writer, answered};
+use super::{COPY_CHUNK_BYTES, INSERT_EVENTS_MAX, WriteError, Writer, answered};
 use crate::{
     event::{Event, Events},
     translate::undeliverable::{self, Refusal},
@@ -15,7 +15,7 @@ use std::{ops::Range, pin::pin};
 use tokio_postgres::types::ToSql;
 
 /// SQLSTATE of an event that is there already.
-const EXISTS: &str = "23505";
+pub(super) const EXISTS: &str = "23505";
 
 /// Whether a refusal may be about one event and not about all: by its class (manual, appendix A), which is about data, constraints, limits or what a trigger raised. 23505 is an event that is there already.
 fn is_of_an_event(code: &str) -> bool {
@@ -179,10 +179,9 @@ impl Writer {
         Ok(())
     }
 
-    async fn copy(&self, events: &Events) -> Result<(), WriteError> {
-        let copy = format!("COPY public.events ({EVENT_COLUMNS}) FROM STDIN (FORMAT binary)");
-        let sink =
-            answered(self.timeout, "copy events", self.session.client.copy_in(&copy)).await?;
+    pub(super) async fn copy(&self, events: &Events) -> Result<(), WriteError> {
+        let sink = self.session.client.copy_in(&self.copy);
+        let sink = answered(self.timeout, "copy events", sink).await?;
         let mut sink = pin!(sink);
         let mut chunk = BytesMut::with_capacity(COPY_CHUNK_BYTES + 4_096);
         chunk.put_slice(b"PGCOPY\n\xFF\r\n\0\0\0\0\0\0\0\0\0");
