@@ -1,6 +1,6 @@
 //! A JSON document as it is written: what `jsonb` would refuse of it or change, and secrets in it.
 
-use super::path::DocumentPath;
+use super::path::{DocumentPath, Found};
 use crate::event::{REDACTED, looks_secret};
 use serde::{
     Deserialize, Deserializer,
@@ -90,7 +90,7 @@ fn is_safe_number(text: &str) -> bool {
 
 /// What a path finds in a document, and the document as it is written.
 pub struct Document<'a> {
-    pub found: Vec<serde_json::Value>,
+    pub found: Vec<Found<'a>>,
     text: &'a [u8],
     /// By the bits of the parsed number, how it is written; `None` if numbers are written that fall together when they are parsed. Made when it is first asked for.
     written: OnceCell<HashMap<u64, Option<&'a str>>>,

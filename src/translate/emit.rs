@@ -72,7 +72,7 @@ impl Translator {
             names: &mut self.names,
             gathered: place.gathered,
             value_limit: self.limits.value_bytes,
-            long: &mut self.long,
+            written: &mut self.written,
         };
         write_event(rule, scope, &head, *place.events, Mark::None, batch);
         *place.events += 1;
@@ -184,13 +184,13 @@ impl Translator {
             let id = old_row_id(self.origin, &row, key, created.unwrap_or_default(), rule);
             let timestamp = created.unwrap_or(snapshot_time);
             let head = Head { id, timestamp, audit: &audit, cause: None };
-            self.long.clear();
+            self.written.clear();
             let scope = Scope {
                 row,
                 names: &mut self.names,
                 gathered: &gathered,
                 value_limit: self.limits.value_bytes,
-                long: &mut self.long,
+                written: &mut self.written,
             };
             write_event(rule, scope, &head, 0, mark, batch);
         }

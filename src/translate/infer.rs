@@ -104,13 +104,13 @@ impl Translator {
             let id = inferred_id(self.origin, from, table.relation.oid, &key, &rule.id);
             let head = Head { id, timestamp: at, audit: &audit, cause: None };
             let value_limit = self.limits.value_bytes;
-            self.long.clear();
+            self.written.clear();
             let scope = Scope {
                 row,
                 names: &mut self.names,
                 gathered: &gathered,
                 value_limit,
-                long: &mut self.long,
+                written: &mut self.written,
             };
             write_event(rule, scope, &head, 0, Mark::Inferred, batch);
         }

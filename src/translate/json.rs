@@ -5,8 +5,9 @@ use super::{
     document::{Document, is_deep, is_safe_json, redact},
     lookup::{Key, KeySource, Lookup},
     names::Names,
-    path::DocumentPath,
+    path::{DocumentPath, Found},
     rule::{JsonKind, Source},
+    written::{Place, Written},
 };
 use crate::{
     event::{Flags, push_formatted, push_json_string, push_text},
@@ -25,35 +26,7 @@ pub struct Scope<'a> {
     pub gathered: &'a Gathered,
     /// Longest value of a payload's key, in bytes; a longer one is replaced by its hash.
     pub value_limit: usize,
-    pub long: &'a mut LongValues,
-}
-
-/// What stands for the values of one change that are too long: each entry of a row may tell the row's, and to hash them is what costs.
-#[derive(Debug, Default)]
-pub struct LongValues(Vec<(usize, usize, String)>);
-
-impl LongValues {
-    /// Forgets all: the values of the next change lie where these lay.
-    pub fn clear(&mut self) {
-        self.0.clear();
-    }
-
-    /// Appends what stands for a value that is longer than `limit`.
-    fn push(&mut self, out: &mut String, value: &[u8], limit: usize) -> Flags {
-        let place = (value.as_ptr().addr(), value.len());
-        let known = self.0.iter().find(|(start, length, _)| (*start, *length) == place);
-        if let Some((.., text)) = known {
-            out.push_str(text);
-            return Flags { truncated: true, ..Flags::default() };
-        }
-        let start = out.len();
-        let flags = push_json_string(out, value, limit);
-        if flags.truncated {
-            let text = out.get(start..).unwrap_or_default().to_owned();
-            self.0.push((place.0, place.1, text));
-        }
-        flags
-    }
+    pub written: &'a mut Written,
 }
 
 impl<'a> Scope<'a> {
@@ -84,15 +57,15 @@ impl<'a> Scope<'a> {
                 }
                 let [found] = document.found.as_slice() else { return None };
                 match found {
-                    serde_json::Value::Null => None,
-                    serde_json::Value::String(text) => Some(push_text(out, text.as_bytes(), limit)),
-                    serde_json::Value::Number(number) => {
+                    Found::Text(text) => Some(push_text(out, text.as_bytes(), limit)),
+                    Found::Other(serde_json::Value::Null) => None,
+                    Found::Other(serde_json::Value::Number(number)) => {
                         let (text, is_exact) = document.number(number);
                         let mut flags = push_text(out, text.as_bytes(), limit);
                         flags.truncated |= !is_exact;
                         Some(flags)
                     }
-                    other => {
+                    Found::Other(other) => {
                         let mut text = String::new();
                         let mut flags = push_document(&mut text, other, &document, usize::MAX);
                         flags |= push_text(out, text.as_bytes(), limit);
@@ -137,7 +110,7 @@ impl<'a> Scope<'a> {
         match source {
             Source::Column { position, old, kind } => match self.value(*position, *old) {
                 Value::Text(value) if value.len() > limit => {
-                    Some(self.long.push(out, value, limit))
+                    Some(self.written.push_long(out, value, limit))
                 }
                 Value::Text(value) => Some(push_typed(out, value, *kind, limit)),
                 Value::Null | Value::Absent => None,
@@ -149,7 +122,14 @@ impl<'a> Scope<'a> {
                 Value::Null | Value::Absent => None,
             },
             Source::Path { position, old, path, list } => match self.value(*position, *old) {
-                Value::Text(value) => push_path(out, value, path, *list, limit),
+                Value::Text(value) => match self.written.find(&Place::new(value, Some(path))) {
+                    // So none of its items is longer.
+                    Some((text, flags)) if *list && text.len() <= limit => {
+                        out.push_str(text);
+                        Some(flags)
+                    }
+                    _ => push_path(out, value, path, *list, limit),
+                },
                 Value::Null | Value::Absent => None,
             },
             Source::Rows { rows, list: true } => {
@@ -230,7 +210,7 @@ pub fn plain_text(source: &Source, row: &Row<'_>, out: &mut String) -> Option<Fl
         names: &mut names,
         gathered: &gathered,
         value_limit: usize::MAX,
-        long: &mut LongValues::default(),
+        written: &mut Written::default(),
     };
     scope.push_text(source, out, usize::MAX)
 }
@@ -249,13 +229,18 @@ const LIST_CUT: &str = "\"…\"]";
 
 /// A name that is a list: JSON, of as many items as a name may be long.
 #[must_use]
-pub fn name_list(value: &[u8], path: &DocumentPath, limit: usize) -> Option<String> {
+pub fn name_list(
+    value: &[u8],
+    path: &DocumentPath,
+    limit: usize,
+    written: &mut Written,
+) -> Option<String> {
     let document = Document::search(value, path)?;
-    let mut out = String::from("[");
+    let (mut out, mut flags) = (String::from("["), Flags::default());
     for (index, item) in document.found.iter().enumerate() {
         let end = out.len();
         out.push_str(if index > 0 { "," } else { "" });
-        push_document(&mut out, item, &document, limit);
+        flags |= push_item(&mut out, item, &document, limit);
         if out.len() + LIST_CUT.len() > limit {
             out.truncate(end);
             out.push_str(if index > 0 { "," } else { "" });
@@ -264,20 +249,26 @@ pub fn name_list(value: &[u8], path: &DocumentPath, limit: usize) -> Option<Stri
         }
     }
     out.push(']');
+    if document.found.len() <= LIST_MAX && !flags.truncated {
+        written.keep(Place::new(value, Some(path)), out.clone(), flags);
+    }
     Some(out)
 }
 
 /// Several texts as one, `a; b`; `None` if there are none.
 fn push_joined<'a>(
     out: &mut String,
-    items: impl Iterator<Item = &'a serde_json::Value>,
+    items: impl Iterator<Item = &'a Found<'a>>,
     limit: usize,
 ) -> Option<Flags> {
     let (mut text, mut flags) = (String::new(), Flags::default());
-    for item in items.filter(|item| !item.is_null()).take(LIST_MAX) {
+    let is_null = |item: &&Found<'_>| **item == Found::Other(serde_json::Value::Null);
+    for item in items.filter(|item| !is_null(item)).take(LIST_MAX) {
         text.push_str(if text.is_empty() { "" } else { "; " });
-        let plain = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
-        flags |= push_text(&mut text, plain.as_bytes(), limit);
+        flags |= match item {
+            Found::Text(found) => push_text(&mut text, found.as_bytes(), limit),
+            Found::Other(other) => push_text(&mut text, other.to_string().as_bytes(), limit),
+        };
     }
     flags |= push_text(out, text.as_bytes(), limit);
     (!text.is_empty()).then_some(flags)
@@ -397,26 +388,28 @@ fn push_path(
         return Some(flags);
     }
     match document.found.as_slice() {
-        [found] if !found.is_null() => Some(push_found(out, found, &document, limit)),
-        _ => None,
+        [] | [Found::Other(serde_json::Value::Null)] | [_, _, ..] => None,
+        [found] => Some(push_found(out, found, &document, limit)),
     }
 }
 
 /// A parsed value; one that is too long as a whole stands as its hash.
-fn push_found(
-    out: &mut String,
-    found: &serde_json::Value,
-    document: &Document<'_>,
-    limit: usize,
-) -> Flags {
+fn push_found(out: &mut String, found: &Found<'_>, document: &Document<'_>, limit: usize) -> Flags {
     let start = out.len();
-    let mut flags = push_document(out, found, document, limit);
+    let mut flags = push_item(out, found, document, limit);
     // A string was cut by itself, to no more than its hash or six times its bytes.
-    if !found.is_string() && out.len() - start > limit {
+    if matches!(found, Found::Other(_)) && out.len() - start > limit {
         let text = out.split_off(start);
         flags |= push_json_string(out, text.as_bytes(), limit);
     }
     flags
+}
+
+fn push_item(out: &mut String, found: &Found<'_>, document: &Document<'_>, limit: usize) -> Flags {
+    match found {
+        Found::Text(text) => push_json_string(out, text.as_bytes(), limit),
+        Found::Other(value) => push_document(out, value, document, limit),
+    }
 }
 
 /// A parsed value of `document`, its strings as `jsonb` takes them and its numbers exact.

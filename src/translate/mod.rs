@@ -33,6 +33,7 @@ pub mod table;
 pub mod undeliverable;
 pub mod unfold;
 pub mod value;
+pub mod written;
 
 use crate::{
     decode::{Message, OldTuple, TupleData},
@@ -158,7 +159,7 @@ pub struct Translator {
     kratos: Option<Kratos>,
     limits: Limits,
     spans: RowSpans,
-    long: json::LongValues,
+    written: written::Written,
     /// Memory of the last [`Translation::audit`].
     audit: String,
 }
@@ -186,7 +187,7 @@ impl Translator {
             kratos,
             limits,
             spans: RowSpans::default(),
-            long: json::LongValues::default(),
+            written: written::Written::default(),
             audit: String::new(),
         }
     }
@@ -318,7 +319,7 @@ impl Translator {
             if ready { self.change_kratos(&table, &row, here, place, batch) } else { None };
         let ready = by_kratos.is_some();
         if ready {
-            self.long.clear();
+            self.written.clear();
             self.feed_names(&table, &row, batch);
             if let Some(remember) = &table.remember {
                 remember.keep(&row, &mut self.names, &mut batch.names);
@@ -378,7 +379,10 @@ impl Translator {
     fn feed_names(&mut self, table: &Table, row: &Row<'_>, batch: &mut Batch) {
         for feed in table.feeds.iter().filter(|_| row.operation != Operation::Delete) {
             let key = lookup::columns_key(row, &feed.key, false);
-            let (Some(key), Some(name)) = (key, feed_name(&feed.name, row)) else { continue };
+            let (Some(key), Some(name)) = (key, feed_name(&feed.name, row, &mut self.written))
+            else {
+                continue;
+            };
             if self.names.peek(feed.names, &key) != Some(name.as_deref()) {
                 self.names.put(feed.names, &key, name.as_deref());
                 batch.names.push(NameRow { names: feed.names, key, name });
@@ -388,7 +392,11 @@ impl Translator {
 }
 
 /// The name that a row gives, cut to what a names table holds. `Some(None)`: it says that there is none, so that a key that comes back does not bear the name of its forerunner.
-fn feed_name(source: &Source, row: &Row<'_>) -> Option<Option<String>> {
+fn feed_name(
+    source: &Source,
+    row: &Row<'_>,
+    written: &mut written::Written,
+) -> Option<Option<String>> {
     if let Source::Column { position, .. }
     | Source::Label { position, .. }
     | Source::Path { position, .. }
@@ -402,7 +410,7 @@ fn feed_name(source: &Source, row: &Row<'_>) -> Option<Option<String>> {
     }
     if let Source::Path { position, path, list: true, .. } = source {
         let Value::Text(value) = row.value(*position) else { return None };
-        return json::name_list(value, path, NAME_LIST_BYTES_MAX).map(Some);
+        return json::name_list(value, path, NAME_LIST_BYTES_MAX, written).map(Some);
     }
     let mut name = String::new();
     json::plain_text(source, row, &mut name)?;

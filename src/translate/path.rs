@@ -6,15 +6,19 @@
 use super::document::DOCUMENT_BYTES_MAX;
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{
+        DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer},
+    },
 };
 use serde_json::Value;
 use serde_json_path::JsonPath;
-use std::fmt;
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// A path, parsed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DocumentPath {
+    text: Arc<str>,
     path: JsonPath,
     /// The same path, if it has no other steps than these.
     steps: Option<Vec<Step>>,
@@ -28,22 +32,46 @@ enum Step {
     All,
 }
 
+/// What a path found. Most are strings without escapes, which are not copied.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found<'a> {
+    Text(Cow<'a, str>),
+    /// No string.
+    Other(Value),
+}
+
+impl Found<'_> {
+    fn of_tree(value: &Value) -> Self {
+        match value {
+            Value::String(text) => Self::Text(text.clone().into()),
+            other => Self::Other(other.clone()),
+        }
+    }
+}
+
 impl DocumentPath {
     /// A path that was parsed from `text`.
     #[must_use]
     pub fn new(text: &str, path: JsonPath) -> Self {
-        Self { path, steps: steps(text) }
+        Self { text: text.into(), path, steps: steps(text) }
+    }
+
+    /// As it is written in the mapping.
+    #[must_use]
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
     }
 
     /// All that the path finds, in the order of the document; `None` if the text is no document, or too deep or too large to be taken apart.
     #[must_use]
-    pub fn find(&self, text: &[u8]) -> Option<Vec<Value>> {
+    pub fn find<'a>(&self, text: &'a [u8]) -> Option<Vec<Found<'a>>> {
         if text.len() > DOCUMENT_BYTES_MAX {
             return None;
         }
         let Some(steps) = &self.steps else {
             let document: Value = serde_json::from_slice(text).ok()?;
-            return Some(self.path.query(&document).iter().map(|&found| found.clone()).collect());
+            let found = self.path.query(&document);
+            return Some(found.iter().map(|&found| Found::of_tree(found)).collect());
         };
         let mut found = Vec::new();
         let mut reader = serde_json::Deserializer::from_slice(text);
@@ -83,24 +111,24 @@ fn steps(text: &str) -> Option<Vec<Step>> {
 }
 
 /// Reads a value of the document, and goes on with the steps that are left.
-struct Walk<'a> {
+struct Walk<'a, 'de> {
     steps: &'a [Step],
-    found: &'a mut Vec<Value>,
+    found: &'a mut Vec<Found<'de>>,
 }
 
-impl<'de> DeserializeSeed<'de> for Walk<'_> {
+impl<'de> DeserializeSeed<'de> for Walk<'_, 'de> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         if self.steps.is_empty() {
-            self.found.push(Value::deserialize(deserializer)?);
+            self.found.push(deserializer.deserialize_any(Take)?);
             return Ok(());
         }
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Walk<'_> {
+impl<'de> Visitor<'de> for Walk<'_, 'de> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -163,6 +191,54 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 }
 
+/// Takes a value as it is found.
+struct Take;
+
+impl<'de> Visitor<'de> for Take {
+    type Value = Found<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Found<'de>, E> {
+        Ok(Found::Text(text.into()))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Found<'de>, E> {
+        Ok(Found::Text(text.to_owned().into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Found<'de>, A::Error> {
+        Value::deserialize(SeqAccessDeserializer::new(items)).map(Found::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Found<'de>, A::Error> {
+        Value::deserialize(MapAccessDeserializer::new(members)).map(Found::Other)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Found<'de>, E> {
+        Ok(Found::Other(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Found<'de>, E> {
+        Ok(Found::Other(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Found<'de>, E> {
+        Ok(Found::Other(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Found<'de>, E> {
+        let number = serde_json::Number::from_f64(value);
+        number.map(|number| Found::Other(number.into())).ok_or_else(|| E::custom("no number"))
+    }
+
+    fn visit_unit<E>(self) -> Result<Found<'de>, E> {
+        Ok(Found::Other(Value::Null))
+    }
+}
+
 /// Whether a key is this one; any, without a name.
 struct IsName<'a>(Option<&'a str>);
 
@@ -188,7 +264,7 @@ impl Visitor<'_> for IsName<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{DocumentPath, steps};
+    use super::{DocumentPath, Found, steps};
     use proptest::prelude::*;
     use serde_json::{Value, json};
     use serde_json_path::JsonPath;
@@ -203,7 +279,7 @@ mod tests {
             assert_eq!(steps(text), None, "{text}");
         }
         let document = br#"[{"a": 1}, {"a": [2, 3]}]"#;
-        assert_eq!(path("$[1].a[0]").find(document), Some(vec![json!(2)]));
+        assert_eq!(path("$[1].a[0]").find(document), Some(vec![Found::Other(json!(2))]));
     }
 
     #[test]

@@ -235,9 +235,9 @@ impl Translator {
             events.write(|out| push_text(out, table.name.as_bytes(), INDEXED_TEXT_BYTES_MAX));
         flags |= written;
         let (subject_type, ()) = events.write(|out| out.push_str("table"));
-        self.long.clear();
+        self.written.clear();
         let mut scope = Scope {
-            long: &mut self.long,
+            written: &mut self.written,
             row,
             names: &mut self.names,
             gathered: place.gathered,

@@ -177,9 +177,11 @@ pub(super) fn for_each_entry(
     tell: &mut dyn FnMut(&Unfold, &str, Row<'_>),
 ) -> bool {
     let mut is_read = true;
-    for unfold in &table.unfolds {
+    // All stay until the last is told: what is written of a value is known again by its address.
+    let all: Vec<_> = table.unfolds.iter().map(|unfold| (unfold, unfold.changes(row))).collect();
+    for (unfold, changes) in &all {
         let mut spans = RowSpans::default();
-        let Some(changes) = unfold.changes(row) else {
+        let Some(changes) = changes else {
             is_read = false;
             continue;
         };
