@@ -21,7 +21,7 @@ use std::{
 use tokio::time::sleep;
 use tokio_postgres::types::PgLsn;
 
-const POLL: Duration = Duration::from_millis(5);
+const POLL: Duration = Duration::from_millis(10);
 const EVENT_COLUMNS: &str = "event_uuid, timestamp, event_type, caller, subject, subject_type, target, success, error_message, payload";
 /// Of the binary format: signature, flags and the length of an extension (manual, COPY).
 const COPY_HEADER_BYTES: usize = 19;
@@ -43,25 +43,32 @@ impl Backlog {
     pub(crate) async fn run(&self, stage: &Stage, runs: &mut Vec<Run>) -> Result<()> {
         stage.mark().await?;
         let portal = stage.portal(PORTAL).await?;
-        eprint!("{}: the portal works …", self.workload);
-        let call = format!("SET synchronous_commit = off; CALL bench.{}{})", self.call, self.size);
-        for statement in call.split_inclusive("; ") {
-            portal.client.batch_execute(statement).await?;
-        }
-        let end = stage.log_end().await?;
+        let end = self.work(stage).await?;
         for repetition in 1..=self.repetitions {
             eprint!(" {repetition}");
             runs.push(self.pg_recvlogical(stage, &portal, &end).await?);
             runs.push(self.read_alone(stage, &portal, &end).await?);
+            stage.rewind().await?;
             runs.push(self.sidecar(stage, &end).await?);
             let rows = stage.file("events.copy");
             let events = save(stage, &rows).await?;
             for rows_per_commit in [u64::MAX, 1_000] {
+                stage.rewind().await?;
                 runs.push(self.copy(stage, &rows, events, rows_per_commit).await?);
             }
         }
         eprintln!();
         stage::drop_slot(&portal, FLOOR_SLOT).await
+    }
+
+    /// Lets the portal make the backlog; where its log ends then.
+    pub(crate) async fn work(&self, stage: &Stage) -> Result<String> {
+        eprint!("{}: the portal works …", self.workload);
+        let portal = stage.portal(PORTAL).await?;
+        portal.client.batch_execute("SET synchronous_commit = off").await?;
+        let call = format!("CALL bench.{}{})", self.call, self.size);
+        portal.client.batch_execute(&call).await?;
+        stage.log_end().await
     }
 
     fn new_run(&self, what: What, seconds: f64) -> Run {
@@ -104,8 +111,8 @@ impl Backlog {
         Ok(run)
     }
 
-    async fn sidecar(&self, stage: &Stage, end: &str) -> Result<Run> {
-        stage.rewind().await?;
+    /// The sidecar from where its slot and its progress stand, to the end.
+    pub(crate) async fn sidecar(&self, stage: &Stage, end: &str) -> Result<Run> {
         let portal = stage.portal(PORTAL).await?;
         let audit = stage.audit(AUDIT).await?;
         let end = PgLsn::from(end.parse::<portal_audit::lsn::Lsn>()?.0);
@@ -132,15 +139,14 @@ impl Backlog {
         Ok(run)
     }
 
-    /// COPY of finished rows into an empty table as the sidecar found it.
-    async fn copy(
+    /// COPY of finished rows into the table as the sidecar found it.
+    pub(crate) async fn copy(
         &self,
         stage: &Stage,
         rows: &Path,
         events: u64,
         rows_per_commit: u64,
     ) -> Result<Run> {
-        stage.rewind().await?;
         let audit = stage.audit(AUDIT).await?;
         let mut target = Backends::default();
         let began = Instant::now();
@@ -209,7 +215,7 @@ async fn counted(audit: &Session) -> Result<(u64, u64)> {
 }
 
 /// The rows of `events` as they were written, in a file of COPY's binary format; how many.
-async fn save(stage: &Stage, path: &Path) -> Result<u64> {
+pub(crate) async fn save(stage: &Stage, path: &Path) -> Result<u64> {
     use futures_util::TryStreamExt as _;
     let audit = stage.audit(AUDIT).await?;
     let mut file = File::create(path)?;

@@ -1,6 +1,6 @@
 //! Measures the whole against PostgreSQL's own limits, in one run: what `./x bench` calls.
 //!
-//! Two durable clusters, the sample portal with a thousand projects, and workloads A to E. Each figure stands beside a floor of the same run; repetitions take turns. What counts are the ratios: seconds move with the machine.
+//! Two durable clusters, the sample portal with a thousand projects, and workloads A to F. Each figure stands beside a floor of the same run; repetitions take turns. What counts are the ratios: seconds move with the machine.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
@@ -11,6 +11,7 @@ mod load;
 mod process;
 mod report;
 mod stage;
+mod table;
 
 use backlog::Backlog;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -52,7 +53,7 @@ struct Wanted {
     /// Repetitions of each measurement; their medians count.
     #[arg(long, default_value_t = 3)]
     repetitions: usize,
-    /// Row changes of the backlog of B, C and E.
+    /// Row changes of the backlog of B, C, E and F.
     #[arg(long, default_value_t = 500_000)]
     changes: u64,
     /// How long A and D measure each time.
@@ -75,6 +76,8 @@ enum Workload {
     D,
     /// A backlog of wide rows.
     E,
+    /// A backlog into ten million events, and the documented queries.
+    F,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -129,6 +132,11 @@ async fn measure(wanted: &Wanted) -> Result<Report> {
             let live = Live { workload: name, rate, seconds, repetitions, attached };
             live.run(&stage, &mut report.runs).await?;
         }
+    }
+    if is_wanted(Workload::F) {
+        let stage = Stage::build().await?;
+        report.postgresql.clone_from(&stage.portal.installation().version);
+        table::run(&stage, wanted.changes / 2, wanted.repetitions, &mut report).await?;
     }
     report.conclude();
     Ok(report)

@@ -135,22 +135,39 @@ impl Stage {
         let owner = self.audit("postgres").await?;
         owner.client.batch_execute(&format!("DROP DATABASE {AUDIT} WITH (FORCE)")).await?;
         owner.client.batch_execute(&format!("CREATE DATABASE {AUDIT} TEMPLATE {TEMPLATE}")).await?;
+        self.rewind_slot().await
+    }
+
+    /// The slot as [`Stage::mark`] left it, and nothing left to do for either cluster.
+    pub(crate) async fn rewind_slot(&self) -> Result<()> {
+        let owner = self.audit("postgres").await?;
         owner.client.batch_execute("CHECKPOINT").await?;
         let portal = self.portal(PORTAL).await?;
         portal.client.batch_execute("CHECKPOINT").await?;
         copy_slot(&portal, BASE_SLOT, SLOT).await
     }
 
-    /// Where the portal's log ends.
+    /// Makes the audit database another one, whose name the old one gets.
+    pub(crate) async fn exchange(&self, other: &str) -> Result<()> {
+        let owner = self.audit("postgres").await?;
+        sessions_gone(&owner, AUDIT).await?;
+        sessions_gone(&owner, other).await?;
+        for (from, to) in [(AUDIT, "exchanged"), (other, AUDIT), ("exchanged", other)] {
+            owner.client.batch_execute(&format!("ALTER DATABASE {from} RENAME TO {to}")).await?;
+        }
+        Ok(())
+    }
+
+    /// Where the portal's log ends: with a transaction, because the end of a quiet log is no hurry.
     pub(crate) async fn log_end(&self) -> Result<String> {
         let portal = self.portal(PORTAL).await?;
         // On disk, though the workload did not wait for it.
         let row = portal
             .client
-            .query_one("SELECT pg_catalog.txid_current(), pg_current_wal_insert_lsn()::text", &[])
+            .query_one("SELECT pg_logical_emit_message(true, 'bench', '')::text", &[])
             .await?;
         portal.client.batch_execute("CHECKPOINT").await?;
-        Ok(row.get(1))
+        Ok(row.get(0))
     }
 }
 
