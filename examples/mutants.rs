@@ -18,10 +18,11 @@ use std::{
 
 const LIST: &str = include_str!("../tests/faults/mutants.toml");
 /// What a build needs of the tree.
-const TREE: [&str; 9] = [
+const TREE: [&str; 10] = [
     "Cargo.toml",
     "Cargo.lock",
     "clippy.toml",
+    "benches",
     "src",
     "sql",
     "deploy",
