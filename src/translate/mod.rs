@@ -13,6 +13,7 @@ pub mod diverged;
 pub mod document;
 pub mod emit;
 pub mod example;
+mod feed;
 pub mod gap;
 mod gather;
 pub mod infer;
@@ -41,14 +42,14 @@ use crate::{
     lsn::Lsn,
     spool::Cursor,
     transaction::{Transaction, TransactionError},
-    tuple::{Operation, Row, RowSpans, Value},
+    tuple::{Operation, Row, RowSpans},
 };
-use caller::{Gathered, name_text, short_key};
+use caller::{Gathered, short_key};
 use gather::{Gathering, Window, needs_names, remembered};
 use kratos::Kratos;
 use mapping::{Mapping, MappingErrors};
 use names::{NameKey, NameRow, Names};
-use rule::{Rule, Source};
+use rule::Rule;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     num::NonZeroUsize,
@@ -61,8 +62,6 @@ use uuid::Uuid;
 
 /// How many changes are looked at for names that are missing, so that one question asks for many.
 const NAMES_WINDOW_CHANGES: usize = 2_500;
-/// Longest list that is kept as a name, in bytes of JSON. No index holds it.
-const NAME_LIST_BYTES_MAX: usize = 16_384;
 
 /// Why a transaction cannot be translated.
 #[derive(Debug, thiserror::Error)]
@@ -319,7 +318,6 @@ impl Translator {
             if ready { self.change_kratos(&table, &row, here, place, batch) } else { None };
         let ready = by_kratos.is_some();
         if ready {
-            self.written.clear();
             self.feed_names(&table, &row, batch);
             if let Some(remember) = &table.remember {
                 remember.keep(&row, &mut self.names, &mut batch.names);
@@ -375,46 +373,6 @@ impl Translator {
             *batch.unmapped.entry(key).or_default() += 1;
         }
     }
-
-    fn feed_names(&mut self, table: &Table, row: &Row<'_>, batch: &mut Batch) {
-        for feed in table.feeds.iter().filter(|_| row.operation != Operation::Delete) {
-            let key = lookup::columns_key(row, &feed.key, false);
-            let (Some(key), Some(name)) = (key, feed_name(&feed.name, row, &mut self.written))
-            else {
-                continue;
-            };
-            if self.names.peek(feed.names, &key) != Some(name.as_deref()) {
-                self.names.put(feed.names, &key, name.as_deref());
-                batch.names.push(NameRow { names: feed.names, key, name });
-            }
-        }
-    }
-}
-
-/// The name that a row gives, cut to what a names table holds. `Some(None)`: it says that there is none, so that a key that comes back does not bear the name of its forerunner.
-fn feed_name(
-    source: &Source,
-    row: &Row<'_>,
-    written: &mut written::Written,
-) -> Option<Option<String>> {
-    if let Source::Column { position, .. }
-    | Source::Label { position, .. }
-    | Source::Path { position, .. }
-    | Source::Sha256 { position, .. } = source
-    {
-        match row.value(*position) {
-            Value::Absent => return None,
-            Value::Null => return Some(None),
-            Value::Text(_) => {}
-        }
-    }
-    if let Source::Path { position, path, list: true, .. } = source {
-        let Value::Text(value) = row.value(*position) else { return None };
-        return json::name_list(value, path, NAME_LIST_BYTES_MAX, written).map(Some);
-    }
-    let mut name = String::new();
-    json::plain_text(source, row, &mut name)?;
-    Some(Some(name_text(name.as_bytes()).into_owned()))
 }
 
 type RowChange<'a> = (u32, Operation, Option<OldTuple<'a>>, Option<TupleData<'a>>);
