@@ -184,7 +184,7 @@ async fn the_audit_link_is_cut_in_the_midst_of_writing() {
     linked.portal.streaming().await;
     let matches: [(&str, bool, Which); 7] = [
         ("begin", true, |message| message.is(ToServer, b'Q', b"BEGIN")),
-        ("copy", true, |message| message.is(ToServer, b'P', b"COPY")),
+        ("copy", true, |message| message.is(ToClient, b'G', b"")),
         ("data", true, is_copy_data),
         ("done", true, |message| message.is(ToServer, b'c', b"")),
         ("commit", true, |message| message.is(ToServer, b'Q', b"COMMIT")),
