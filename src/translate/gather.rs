@@ -51,9 +51,14 @@ struct Kept {
 impl Kept {
     fn put(&mut self, row: NameRow) {
         let bytes = entry_bytes(&row.key, row.name.as_deref());
+        let key = (row.names, row.key);
+        // Even if the new one finds no room: an old value that is older still would be wrong.
+        if let Some(before) = self.rows.remove(&key) {
+            self.bytes -= entry_bytes(&key.1, before.as_deref());
+        }
         if self.bytes + bytes <= KEPT_BYTES_MAX {
             self.bytes += bytes;
-            self.rows.insert((row.names, row.key), row.name);
+            self.rows.insert(key, row.name);
         }
     }
 }
@@ -313,4 +318,27 @@ pub(super) fn needs_names(
     look(&table.rules, row);
     for_each_entry(table, row, &mut |unfold, _, row| look(&unfold.rules, &row));
     needs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KEPT_BYTES_MAX, Kept, NameRow};
+
+    fn row(key: &str, name: &str) -> NameRow {
+        NameRow { names: 0, key: key.to_owned(), name: Some(name.to_owned()) }
+    }
+
+    #[test]
+    fn the_last_value_of_a_row_is_kept_however_often_it_changes() {
+        let mut kept = Kept::default();
+        let name = |kept: &Kept, key: &str| kept.rows.get(&(0, key.to_owned())).cloned().flatten();
+        for turn in 0..KEPT_BYTES_MAX / 100 {
+            kept.put(row("a", &turn.to_string()));
+        }
+        assert_eq!(name(&kept, "a"), Some((KEPT_BYTES_MAX / 100 - 1).to_string()));
+        kept.put(row("b", &"b".repeat(KEPT_BYTES_MAX)));
+        assert_eq!(name(&kept, "b"), None, "there is no room");
+        kept.put(row("a", &"a".repeat(KEPT_BYTES_MAX)));
+        assert_eq!((name(&kept, "a"), kept.bytes), (None, 0));
+    }
 }
