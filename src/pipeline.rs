@@ -364,7 +364,7 @@ async fn session(
     let reader = read::Reader::new((settings, source), translator, horizon, work, signals, end_lsn);
     tasks.spawn(reader.run(frames, stop.clone()));
     let fingerprint = picture::fingerprint(&source.mapping, &source.publication);
-    tasks.spawn(write(writer, teller, fingerprint, stored, work_taken, written));
+    tasks.spawn(write(writer, teller, fingerprint, stored, written, work_taken));
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);
     tasks.spawn(confirm::confirm(status, written_seen.clone(), replies, confirm_interval));
     let drained = async {
@@ -411,8 +411,9 @@ async fn write(
     teller: Teller,
     fingerprint: String,
     stored: Arc<Notify>,
-    mut work: mpsc::Receiver<Work>,
     written: watch::Sender<Lsn>,
+    // Dropped first, so that whoever sees the other end sees this one's too.
+    mut work: mpsc::Receiver<Work>,
 ) -> Result<(), Fault> {
     while let Some(work) = work.recv().await {
         match work {

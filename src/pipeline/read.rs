@@ -134,8 +134,23 @@ impl Reader {
     ///
     /// # Silence
     /// The confirm task asks for a keepalive each second. A source that sends nothing all the same is gone, though nobody has closed the connection: packets are lost, somebody in between keeps it open, or the length of a message was garbled and we wait for its end. Only the time that we listen counts.
+    ///
+    /// # Whose fault it is
+    /// When the write task has ended, the confirm task takes its leave of the source, which ends the stream then: that is not why.
     pub(super) async fn run(
         mut self,
+        frames: FrameReader,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(), Fault> {
+        let ended = self.read(frames, stop).await;
+        if matches!(ended, Err(Fault::Wire(_))) && self.work.is_closed() {
+            return Err(Fault::Task);
+        }
+        ended
+    }
+
+    async fn read(
+        &mut self,
         mut frames: FrameReader,
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Fault> {
