@@ -92,9 +92,9 @@ pub struct Limits {
     pub transaction_memory_bytes: usize,
     /// Where such files are made.
     pub spool_folder: PathBuf,
-    /// Most events of one audit transaction, unless one source transaction has more.
+    /// An audit transaction ends with the source transaction that reaches so many events.
     pub batch_events: usize,
-    /// Most bytes of their text.
+    /// Or so many bytes of their text.
     pub batch_bytes: usize,
     /// Longest value of a payload's key in bytes; a longer one is replaced by its hash.
     pub value_bytes: usize,

@@ -281,6 +281,10 @@ pub fn push_text(out: &mut String, bytes: &[u8], limit: usize) -> Flags {
         flags.redacted = true;
         return flags;
     }
+    if let Some(text) = whole(bytes, limit) {
+        out.push_str(text);
+        return flags;
+    }
     let start = out.len();
     for chunk in bytes.utf8_chunks() {
         for (index, piece) in chunk.valid().split('\0').enumerate() {
@@ -317,6 +321,12 @@ pub fn push_text(out: &mut String, bytes: &[u8], limit: usize) -> Flags {
     flags
 }
 
+/// A text that a column of `events` holds as it is.
+fn whole(bytes: &[u8], limit: usize) -> Option<&str> {
+    let is_plain = bytes.len() <= limit && !bytes.contains(&0);
+    std::str::from_utf8(bytes).ok().filter(|_| is_plain)
+}
+
 /// Appends a text as a JSON string that `jsonb` accepts; a text over `limit` bytes is replaced by its length and hash.
 pub fn push_json_string(out: &mut String, bytes: &[u8], limit: usize) -> Flags {
     let mut flags = Flags::default();
@@ -332,6 +342,8 @@ pub fn push_json_string(out: &mut String, bytes: &[u8], limit: usize) -> Flags {
         }
         push_formatted(out, format_args!(" of {} bytes", bytes.len()));
         flags.truncated = true;
+    } else if let Ok(text) = std::str::from_utf8(bytes) {
+        flags.escaped = push_json_characters(out, text);
     } else {
         for chunk in bytes.utf8_chunks() {
             flags.escaped |= push_json_characters(out, chunk.valid());

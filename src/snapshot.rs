@@ -307,10 +307,7 @@ impl Pass {
         limits: Limits,
         writer: &mut Writer,
     ) -> Result<(), SnapshotError> {
-        let events = &self.batch.events;
-        let is_full = events.len() >= limits.batch_events
-            || events.bytes() >= limits.batch_bytes
-            || self.batch.names.len() >= limits.batch_events;
+        let is_full = self.batch.held().is_full(limits.batch_events, limits.batch_bytes);
         if is_full { self.write(writer).await } else { Ok(()) }
     }
 

@@ -88,7 +88,7 @@ impl Transaction {
         Ok(Some((wal_start, message)))
     }
 
-    /// Like [`Transaction::next`], but passes over what does not concern the transaction as a whole: rows that are not `wanted`, by the oid of their relation and whether they are deleted.
+    /// Like [`Transaction::next`], but passes over rows that are not `wanted`, by the oid of their relation and whether they are deleted.
     ///
     /// # Errors
     /// As [`Transaction::next`].

@@ -3,7 +3,7 @@
 //! Events, names and progress commit in one transaction of the audit database. Progress is moved by compare-and-set ([`Progress::end_lsn`]), so whatever is written is written once: the statement fails as a whole if somebody else moved it.
 //!
 //! # Which way is fast
-//! A small batch is one prepared statement, one round trip. A large one is a binary COPY, which costs the audit database about two thirds of an INSERT. COPY cannot pass over a row that exists, so the first batch after a start is inserted with `ON CONFLICT DO NOTHING`: ids are deterministic, and a row that is there is the same row.
+//! A small batch is one prepared statement, one round trip. A large one is a binary COPY, which costs the audit database about two thirds of an INSERT. COPY cannot pass over a row that exists: where it is refused for one, that batch, and the next as long as there are others, are inserted with `ON CONFLICT DO NOTHING`: ids are deterministic, and a row that is there is the same row.
 
 use crate::{
     connect::{self, Session},
@@ -121,8 +121,8 @@ pub struct Writer {
     is_open: bool,
     /// It has a savepoint before the events of its last piece.
     has_savepoint: bool,
-    /// Nothing was written since the start, so rows may exist.
-    is_first: bool,
+    /// The last large batch had events that are there already: the log is read again.
+    met_existing: bool,
     /// Up to here rows may exist: the source went back, and gives some of it again.
     known_to: Lsn,
     pending: Totals,
@@ -272,7 +272,7 @@ impl Writer {
             end_lsn,
             is_open: false,
             has_savepoint: false,
-            is_first: true,
+            met_existing: false,
             known_to: Lsn::ZERO,
             pending: Totals::default(),
         })
@@ -318,7 +318,6 @@ impl Writer {
             self.end_lsn = end.end_lsn;
             self.pending = Totals::default();
             (self.is_open, self.has_savepoint) = (false, false);
-            self.is_first = false;
         }
         Ok(())
     }
@@ -342,7 +341,7 @@ impl Writer {
 
     /// A piece of an audit transaction, and its end if this is the last one.
     async fn write_pieces(&mut self, batch: &Batch, end: Option<End>) -> Result<(), WriteError> {
-        self.deliver(&batch.events, self.may_exist()).await?;
+        self.deliver(&batch.events).await?;
         self.empty_names(batch).await?;
         self.write_names(batch, end).await?;
         self.write_unmapped(batch).await?;
@@ -355,7 +354,7 @@ impl Writer {
 
     /// Whether events may be there already.
     fn may_exist(&self) -> bool {
-        self.is_first || self.end_lsn < self.known_to
+        self.met_existing || self.end_lsn < self.known_to
     }
 
     fn fits_whole(&self, batch: &Batch) -> bool {

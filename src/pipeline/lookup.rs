@@ -99,8 +99,11 @@ pub(super) fn wanted(keys: &[NameKey]) -> HashSet<(usize, &str)> {
 
 /// Whether a batch gives one of these names, or takes away all of a kind.
 pub(super) fn gives(batch: &Batch, wanted: &HashSet<(usize, &str)>) -> bool {
-    let mut given = batch.names.iter().map(|row| (row.names, row.key.as_str()));
-    !batch.emptied.is_empty() || given.any(|name| wanted.contains(&name))
+    // Of most kinds nothing is wanted, and that is cheap to see.
+    let kinds: HashSet<usize> = wanted.iter().map(|(names, _)| *names).collect();
+    let kinds: Vec<usize> = kinds.into_iter().collect();
+    let mut given = batch.names.iter().filter(|row| kinds.contains(&row.names));
+    !batch.emptied.is_empty() || given.any(|row| wanted.contains(&(row.names, row.key.as_str())))
 }
 
 #[cfg(test)]

@@ -204,12 +204,10 @@ impl Reader {
     }
 
     fn is_full(&self) -> bool {
-        let Batch { events, transactions, .. } = &self.batch;
-        events.len() >= self.limits.batch_events
-            || events.bytes() >= self.limits.batch_bytes
-            || self.batch.names.len() >= self.limits.batch_events
+        let (events, bytes) = (self.limits.batch_events, self.limits.batch_bytes);
+        self.batch.held().is_full(events, bytes)
             || self.is_full_of_attempts()
-            || *transactions >= self.limits.batch_events as u64
+            || self.batch.transactions >= events as u64
     }
 
     /// They come between transactions, so there may be many before anything ends a batch.
@@ -279,7 +277,7 @@ impl Reader {
         }
     }
 
-    /// Translates all that was taken, in order. The write task gets what there is as soon as it is idle, or when the batch is full.
+    /// Translates all that was taken, in order. The write task gets what there is as soon as it is idle, or when the batch is full; while we are behind it waits for all, because a commit costs as much as a hundred events.
     async fn translate_queue(&mut self) -> Result<(), Fault> {
         let mut queue = std::mem::take(&mut self.queue);
         self.queue_bytes = 0;
@@ -291,7 +289,10 @@ impl Reader {
             self.horizon.pass(transaction.end_lsn);
             self.batch.attempts.settle(transaction.xid);
             self.translate(transaction, queue.get(place + 1..).unwrap_or_default()).await?;
-            if let Ok(permit) = Arc::clone(&self.idle).try_acquire_owned() {
+            let is_last = place + 1 == queue.len();
+            if (is_last || !self.is_behind)
+                && let Ok(permit) = Arc::clone(&self.idle).try_acquire_owned()
+            {
                 self.hand_over(permit).await?;
             }
         }

@@ -221,7 +221,8 @@ impl Window<'_> {
             if is_full || missing.changes >= NAMES_WINDOW_CHANGES {
                 return Ok(false);
             }
-            let next = transaction.next(&mut cursor);
+            let asks = |oid, _| self.tables.get(oid).is_none_or(|table| table.asks_for_names());
+            let next = transaction.next_wanted(&mut cursor, asks);
             let next = next.map_err(|source| unreadable(transaction, source))?;
             let Some((_, message)) = next else { return Ok(true) };
             if matches!(message, Message::Relation(_)) {

@@ -3,6 +3,7 @@
 //! Pure: no IO, no clock, no random number. Names that are not in memory are asked for ([`Step::Names`]) and given back by the pipeline. A transaction is read twice, first for what it says as a whole (contexts, the rows of lists), then change by change; so it can be of any size, and its events come in pieces.
 
 pub mod attempt;
+pub mod batch;
 pub mod caller;
 pub mod cascade;
 pub mod check;
@@ -38,20 +39,22 @@ pub mod written;
 
 use crate::{
     decode::{Message, OldTuple, TupleData},
-    event::{ChangeKey, Commit, Events, Origin},
+    event::{ChangeKey, Commit, Origin},
     lsn::Lsn,
     spool::Cursor,
     transaction::{Transaction, TransactionError},
     tuple::{Operation, Row, RowSpans},
 };
+pub use batch::Batch;
+use batch::Held;
 use caller::{Gathered, short_key};
 use gather::{Gathering, Window, needs_names, remembered};
 use kratos::Kratos;
 use mapping::{Mapping, MappingErrors};
-use names::{NameKey, NameRow, Names};
+use names::{NameKey, Names};
 use rule::Rule;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     num::NonZeroUsize,
     sync::Arc,
 };
@@ -89,26 +92,9 @@ pub struct Limits {
     pub names: NonZeroUsize,
     /// Longest value of a payload's key, in bytes.
     pub value_bytes: usize,
-    /// A piece of events ends at the first change that reaches either.
+    /// A piece of a transaction ends at the first change that reaches either.
     pub batch_events: usize,
     pub batch_bytes: usize,
-}
-
-/// What a piece of the log became: events, names, and what no rule took.
-#[derive(Debug, Default)]
-pub struct Batch {
-    pub events: Events,
-    pub names: Vec<NameRow>,
-    /// Kinds of names of which nothing was left, before `names`.
-    pub emptied: Vec<usize>,
-    /// No transaction of it ends behind this position.
-    pub upto: Lsn,
-    /// Changes without an event, by table and operation.
-    pub unmapped: HashMap<(Arc<str>, Operation), u64>,
-    /// What the attempt trigger said of transactions whose end is not known yet.
-    pub attempts: attempt::Attempts,
-    pub transactions: u64,
-    pub changes: u64,
 }
 
 /// What [`Translator::advance`] came to.
@@ -134,8 +120,23 @@ pub struct Translation {
     last: ChangeKey,
     /// Events so far.
     events: u64,
+    /// What the batch held of earlier transactions when this one came to it.
+    before: Option<Held>,
     /// The part of `_audit` that is the same for all its events.
     audit: String,
+}
+
+impl Translation {
+    /// Whether this transaction alone is a batch. What came before it is a batch as it is: a piece for its sake would keep the audit transaction open for nothing.
+    fn fills(&mut self, batch: &Batch, limits: Limits) -> bool {
+        let held = batch.held();
+        let before = *self.before.get_or_insert(held);
+        let is_full = held.since(before).is_full(limits.batch_events, limits.batch_bytes);
+        if is_full {
+            self.before = Some(Held::default());
+        }
+        is_full
+    }
 }
 
 /// One source's translator.
@@ -219,6 +220,7 @@ impl Translator {
             once: HashSet::new(),
             last: ChangeKey { wal_start: Lsn::ZERO, relation: 0, index: 0 },
             events: 0,
+            before: None,
             audit,
         }
     }
@@ -239,10 +241,7 @@ impl Translator {
             return Ok(Step::Names(missing));
         }
         loop {
-            if batch.events.len() >= self.limits.batch_events
-                || batch.events.bytes() >= self.limits.batch_bytes
-                || batch.names.len() >= self.limits.batch_events
-            {
+            if translation.fills(batch, self.limits) {
                 return Ok(Step::Full);
             }
             let offset = translation.cursor.offset();

@@ -73,11 +73,11 @@ impl DocumentPath {
             let found = self.path.query(&document);
             return Some(found.iter().map(|&found| Found::of_tree(found)).collect());
         };
-        let mut found = Vec::new();
-        let mut reader = serde_json::Deserializer::from_slice(text);
-        Walk { steps, found: &mut found }.deserialize(&mut reader).ok()?;
-        reader.end().ok()?;
-        Some(found)
+        // Once for the whole is cheaper than for each string.
+        match std::str::from_utf8(text) {
+            Ok(text) => walk(steps, serde_json::Deserializer::from_str(text)),
+            Err(_) => walk(steps, serde_json::Deserializer::from_slice(text)),
+        }
     }
 }
 
@@ -85,6 +85,16 @@ impl fmt::Display for DocumentPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path.fmt(f)
     }
+}
+
+fn walk<'de, R: serde_json::de::Read<'de>>(
+    steps: &[Step],
+    mut reader: serde_json::Deserializer<R>,
+) -> Option<Vec<Found<'de>>> {
+    let mut found = Vec::new();
+    Walk { steps, found: &mut found }.deserialize(&mut reader).ok()?;
+    reader.end().ok()?;
+    Some(found)
 }
 
 /// The steps of a path of the simple kind.

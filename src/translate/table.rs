@@ -129,6 +129,11 @@ impl Table {
         !self.collected.is_empty() || (follows && !self.kin.children.is_empty())
     }
 
+    /// Whether its rows can ask for names that are not in memory.
+    pub(super) fn asks_for_names(&self) -> bool {
+        self.has_lookups || self.remember.is_some() || self.kratos.is_some()
+    }
+
     /// Whether its rows can be events.
     pub(super) fn has_rules(&self) -> bool {
         !(self.rules.is_empty() && self.unfolds.is_empty() && self.ignores.is_empty())

@@ -128,7 +128,7 @@ impl Writer {
             }
         }
         self.store_attempt_types(types.into_keys()).await?;
-        self.deliver(&events, true).await?;
+        self.deliver(&events).await?;
         let written = events.len() as u64;
         if own {
             self.count_events(written).await?;

@@ -38,12 +38,8 @@ impl WriteError {
 }
 
 impl Writer {
-    /// Adds events to the audit transaction, which it opens if need be; by COPY, unless some of them may be there already.
-    pub(super) async fn deliver(
-        &mut self,
-        events: &Events,
-        may_exist: bool,
-    ) -> Result<(), WriteError> {
+    /// Adds events to the audit transaction, which it opens if need be; by COPY, unless some of them may be there already. COPY is refused where one is, and says so.
+    pub(super) async fn deliver(&mut self, events: &Events) -> Result<(), WriteError> {
         if events.is_empty() {
             return self.open().await;
         }
@@ -55,13 +51,12 @@ impl Writer {
         };
         answered(self.timeout, "begin", self.session.client.batch_execute(savepoint)).await?;
         (self.is_open, self.has_savepoint) = (true, true);
-        let all = 0..events.len();
         let mut given =
-            if may_exist { self.insert(events, all).await } else { self.copy(events).await };
+            if self.may_exist() { self.insert_all(events).await } else { self.copy(events).await };
         if given.as_ref().is_err_and(|error| error.sqlstate() == Some(EXISTS)) {
             // The log is read again, from an earlier position or through another slot.
             self.back_to("events").await?;
-            given = self.insert(events, 0..events.len()).await;
+            given = self.insert_all(events).await;
         }
         match given {
             Err(error) if error.refusal().is_some() => {
@@ -163,20 +158,28 @@ impl Writer {
         answered(self.timeout, "store event types", query).await.map(drop)
     }
 
-    /// A range of events, passing over those that are there.
+    /// All that are not there; notes whether there were others.
+    async fn insert_all(&mut self, events: &Events) -> Result<(), WriteError> {
+        let inserted = self.insert(events, 0..events.len()).await?;
+        self.met_existing = inserted < events.len() as u64;
+        Ok(())
+    }
+
+    /// A range of events, passing over those that are there; how many were not.
     pub(super) async fn insert(
         &self,
         events: &Events,
         range: Range<usize>,
-    ) -> Result<(), WriteError> {
+    ) -> Result<u64, WriteError> {
+        let mut inserted = 0;
         let all: Vec<Event<'_>> = events.iter().skip(range.start).take(range.len()).collect();
         for chunk in all.chunks(INSERT_EVENTS_MAX) {
             let arrays = Arrays::new(chunk.iter().copied());
             let parameters = arrays.parameters();
             let query = self.session.client.execute(&self.insert, &parameters);
-            answered(self.timeout, "insert events", query).await?;
+            inserted += answered(self.timeout, "insert events", query).await?;
         }
-        Ok(())
+        Ok(inserted)
     }
 
     pub(super) async fn copy(&self, events: &Events) -> Result<(), WriteError> {

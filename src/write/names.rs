@@ -8,7 +8,7 @@ use crate::{
 };
 use futures_util::future;
 use std::{collections::BTreeMap, time::Duration};
-use tokio_postgres::types::{PgLsn, ToSql};
+use tokio_postgres::types::{PgLsn, ToSql, Type};
 
 /// Keys of one question for names, so that each is answered in time.
 const LOOK_UP_KEYS_MAX: usize = 50_000;
@@ -41,8 +41,11 @@ pub async fn look_up(
     for keys in keys.chunks(LOOK_UP_KEYS_MAX) {
         let entities: Vec<&str> = keys.iter().map(entity).collect();
         let texts: Vec<&str> = keys.iter().map(|key| key.key.as_str()).collect();
-        let parameters: [&(dyn ToSql + Sync); 3] = [&source, &entities, &texts];
-        let rows = answered(timeout, "look up names", session.client.query(QUERY, &parameters));
+        // Reading waits for the answer, so it is asked in one round trip.
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&source, Type::TEXT), (&entities, Type::TEXT_ARRAY), (&texts, Type::TEXT_ARRAY)];
+        let asked = session.client.query_typed(QUERY, &parameters);
+        let rows = answered(timeout, "look up names", asked);
         names.extend(rows.await?.iter().map(|row| row.get::<_, Option<String>>(0)));
     }
     Ok(names)

@@ -26,6 +26,7 @@ impl Writer {
                 return Err(error);
             }
             answered(self.timeout, "go back", client.batch_execute("ROLLBACK")).await?;
+            self.met_existing = error.sqlstate() == Some(EXISTS);
             return Ok(false);
         }
         names?;
@@ -49,7 +50,7 @@ impl Writer {
     async fn give(&self, events: &Events) -> Result<(), WriteError> {
         match events.len() {
             0 => Ok(()),
-            count if count <= STATEMENT_EVENTS_MAX => self.insert(events, 0..count).await,
+            count if count <= STATEMENT_EVENTS_MAX => self.insert(events, 0..count).await.map(drop),
             _ => self.copy(events).await,
         }
     }
