@@ -39,7 +39,7 @@ pub(crate) struct Backlog {
 }
 
 impl Backlog {
-    /// Each repetition: both readers, then the sidecar, then COPY of what the sidecar wrote.
+    /// Each repetition: both readers, then the sidecar, then COPY of what the sidecar wrote, by itself and beside a reader.
     pub(crate) async fn run(&self, stage: &Stage, runs: &mut Vec<Run>) -> Result<()> {
         stage.mark().await?;
         let portal = stage.portal(PORTAL).await?;
@@ -56,6 +56,8 @@ impl Backlog {
                 stage.rewind().await?;
                 runs.push(self.copy(stage, &rows, events, rows_per_commit).await?);
             }
+            stage.rewind().await?;
+            runs.push(self.copy_and_read(stage, (&portal, &end), (&rows, events)).await?);
         }
         eprintln!();
         stage::drop_slot(&portal, FLOOR_SLOT).await
@@ -156,6 +158,24 @@ impl Backlog {
         let what = if rows_per_commit == u64::MAX { What::Copy } else { What::CopyThousands };
         let mut run = self.new_run(what, seconds);
         (run.target_cpu, run.events) = (target.cpu(), events);
+        Ok(run)
+    }
+}
+
+impl Backlog {
+    /// COPY of finished rows while the slot is read to nothing, until both are done.
+    async fn copy_and_read(
+        &self,
+        stage: &Stage,
+        (portal, end): (&Session, &str),
+        (rows, events): (&Path, u64),
+    ) -> Result<Run> {
+        stage::copy_slot(portal, SLOT, FLOOR_SLOT).await?;
+        let began = Instant::now();
+        let mut reader = pg_recvlogical(stage, FLOOR_SLOT, Some(end))?;
+        let mut run = self.copy(stage, rows, events, u64::MAX).await?;
+        reader.end().await?;
+        (run.what, run.seconds) = (What::CopyAndRead, began.elapsed().as_secs_f64());
         Ok(run)
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Live {
     pub(crate) workload: &'static str,
     /// Transactions a second; 0: as many as there can be.
     pub(crate) rate: u32,
+    /// The portal's clients.
+    pub(crate) sessions: u32,
     pub(crate) seconds: u64,
     pub(crate) repetitions: usize,
     pub(crate) attached: &'static [What],
@@ -71,12 +73,15 @@ impl Live {
     async fn load(&self, stage: &Stage, what: What, from: i64) -> Result<Done> {
         let (portal, from) = (stage.portal.dsn(PORTAL, OWNER), from.to_string());
         let (rate, seconds) = (self.rate.to_string(), self.seconds.to_string());
+        let sessions = self.sessions.to_string();
         let mut arguments = vec![
             "load",
             "--portal",
             &portal,
             "--rate",
             &rate,
+            "--sessions",
+            &sessions,
             "--seconds",
             &seconds,
             "--from",
@@ -84,7 +89,7 @@ impl Live {
         ];
         let events = match what {
             What::Sidecar => Some(stage.audit.dsn(AUDIT, OWNER)),
-            What::Subscription => Some(stage.audit.dsn(NATIVE, OWNER)),
+            What::Subscription | What::DurableSubscription => Some(stage.audit.dsn(NATIVE, OWNER)),
             _ => None,
         };
         // Probes cost the portal too, so they are for those whose latency is asked for.
@@ -127,8 +132,11 @@ async fn attach(stage: &Stage, what: What) -> Result<Option<Program>> {
             is_read(&portal, FLOOR_SLOT).await?;
             Ok(Some(reader))
         }
-        What::Subscription => {
+        What::Subscription | What::DurableSubscription => {
             let native = stage.audit(NATIVE).await?;
+            let commit = if what == What::DurableSubscription { "on" } else { "off" };
+            let set = format!("ALTER SUBSCRIPTION native SET (synchronous_commit = {commit})");
+            native.client.batch_execute(&set).await?;
             native.client.batch_execute("ALTER SUBSCRIPTION native ENABLE").await?;
             is_read(&portal, NATIVE).await?;
             Ok(None)
@@ -156,7 +164,7 @@ async fn detach(stage: &Stage, what: What, reader: Option<Program>) -> Result<()
     }
     match what {
         What::PgRecvlogical => stage::drop_slot(&stage.portal(PORTAL).await?, FLOOR_SLOT).await,
-        What::Subscription => {
+        What::Subscription | What::DurableSubscription => {
             let native = stage.audit(NATIVE).await?;
             Ok(native.client.batch_execute("ALTER SUBSCRIPTION native DISABLE").await?)
         }

@@ -29,7 +29,7 @@ pub(crate) struct Load {
     /// The database where probes are looked for; none without.
     #[arg(long)]
     events: Option<String>,
-    #[arg(long, default_value_t = 4)]
+    #[arg(long)]
     sessions: u32,
     /// Transactions a second; as many as there can be, if 0.
     #[arg(long, default_value_t = 0)]

@@ -28,6 +28,11 @@ pub(crate) type Outcome = Result<bool>;
 /// Transactions a second of workload A.
 const STEADY_RATE: u32 = 2_000;
 
+/// Who is attached to the portal in turn: at that rate, and when it goes as fast as it can.
+const STEADY: [What; 4] =
+    [What::Nobody, What::Sidecar, What::Subscription, What::DurableSubscription];
+const SATURATED: [What; 3] = [What::Nobody, What::Sidecar, What::PgRecvlogical];
+
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -121,15 +126,30 @@ async fn measure(wanted: &Wanted) -> Result<Report> {
             backlog.run(&stage, &mut report.runs).await?;
         }
     }
-    for (workload, name, rate, attached) in [
-        (Workload::A, "A", STEADY_RATE, &[What::Nobody, What::Sidecar, What::Subscription][..]),
-        (Workload::D, "D", 0, &[What::Nobody, What::Sidecar, What::PgRecvlogical][..]),
-    ] {
+    let (seconds, repetitions) = (wanted.seconds, wanted.repetitions);
+    let live = [
+        Live {
+            workload: "A",
+            rate: STEADY_RATE,
+            sessions: 4,
+            seconds,
+            repetitions,
+            attached: &STEADY,
+        },
+        // So many that their commits share the disk and the cores are what they lack; in short turns, because a disk changes its pace.
+        Live {
+            workload: "D",
+            rate: 0,
+            sessions: 16,
+            seconds: seconds.div_ceil(3),
+            repetitions: 3 * repetitions,
+            attached: &SATURATED,
+        },
+    ];
+    for (workload, live) in [Workload::A, Workload::D].into_iter().zip(live) {
         if is_wanted(workload) {
             let stage = Stage::build().await?;
             report.postgresql.clone_from(&stage.portal.installation().version);
-            let (seconds, repetitions) = (wanted.seconds, wanted.repetitions);
-            let live = Live { workload: name, rate, seconds, repetitions, attached };
             live.run(&stage, &mut report.runs).await?;
         }
     }

@@ -19,8 +19,12 @@ pub(crate) enum What {
     Copy,
     /// The finished rows by COPY, 1,000 a commit.
     CopyThousands,
-    /// A native subscription with a trigger that writes the events.
+    /// The finished rows by one COPY, while pg_recvlogical reads: both halves of the work, each by PostgreSQL's own means, on the same cores.
+    CopyAndRead,
+    /// A native subscription with a trigger that writes the events; as it is by default, its commits do not wait for the disk.
     Subscription,
+    /// The same with commits that do, as ours.
+    DurableSubscription,
     /// The portal with nobody attached.
     Nobody,
 }
@@ -33,7 +37,9 @@ impl What {
             Self::PgRecvlogical => "pg_recvlogical to nothing",
             Self::Copy => "COPY of the finished rows",
             Self::CopyThousands => "the same, 1,000 a commit",
+            Self::CopyAndRead => "COPY beside pg_recvlogical",
             Self::Subscription => "subscription with a trigger",
+            Self::DurableSubscription => "the same, durable commits",
             Self::Nobody => "nobody attached",
         }
     }
@@ -97,9 +103,11 @@ impl Report {
         median(self.of(workload, what).map(of).collect())
     }
 
+    /// The median over the repetitions: what ran one after the other is compared, because machines change their pace.
     fn ratio(&self, workload: &str, of: impl Fn(&Run) -> f64, (a, b): (What, What)) -> Option<f64> {
-        let (a, b) = (self.median(workload, a, &of)?, self.median(workload, b, &of)?);
-        (b > 0.0).then_some(a / b)
+        let pairs = self.of(workload, a).zip(self.of(workload, b));
+        let ratios = pairs.map(|(a, b)| of(a) / of(b)).filter(|ratio| ratio.is_finite());
+        median(ratios.collect())
     }
 
     /// What follows from the runs.
@@ -107,7 +115,7 @@ impl Report {
         let seconds = |run: &Run| run.seconds;
         let rate = |run: &Run| run.transactions as f64 / run.seconds;
         let portal = |run: &Run| run.portal_cpu / run.transactions as f64;
-        let (sidecar, copy) = (What::Sidecar, What::Copy);
+        let (sidecar, copy, both) = (What::Sidecar, What::Copy, What::CopyAndRead);
         let ratios = [
             (
                 "read_vs_pg_recvlogical",
@@ -115,8 +123,11 @@ impl Report {
             ),
             ("end_to_end_vs_copy", self.ratio("B", seconds, (sidecar, copy))),
             ("end_to_end_vs_copy_1000", self.ratio("B", seconds, (sidecar, What::CopyThousands))),
+            ("end_to_end_vs_copy_and_read", self.ratio("B", seconds, (sidecar, both))),
             ("one_tx_vs_copy", self.ratio("C", seconds, (sidecar, copy))),
+            ("one_tx_vs_copy_and_read", self.ratio("C", seconds, (sidecar, both))),
             ("wide_vs_copy", self.ratio("E", seconds, (sidecar, copy))),
+            ("wide_vs_copy_and_read", self.ratio("E", seconds, (sidecar, both))),
             (
                 "wide_read_vs_pg_recvlogical",
                 self.ratio("E", seconds, (What::ReadAlone, What::PgRecvlogical)),
@@ -139,16 +150,20 @@ impl Report {
             let peak = self.of(workload, sidecar).map(|run| run.rss_bytes).max();
             self.rss_mib.extend(peak.map(|peak| (workload, peak as f64 / MIB)));
         }
-        for run in self.runs.iter().filter(|run| run.changes > 0 && run.program_cpu > 0.0) {
-            let key = format!("{} {}", run.workload, run.what.name());
-            self.micros_per_change.insert(key, run.program_cpu * 1e6 / run.changes as f64);
+        let micros = |run: &Run| run.program_cpu * 1e6 / run.changes as f64;
+        for workload in ["B", "C", "E", "F"] {
+            for what in [sidecar, What::ReadAlone] {
+                let median = self.median(workload, what, micros);
+                let key = format!("{workload} {}", what.name());
+                self.micros_per_change.extend(median.map(|micros| (key, micros)));
+            }
         }
     }
 
     /// The same backlog into ten million events and into none.
     fn rate_at_10m(&self, what: What) -> Option<f64> {
-        let seconds = |run: &Run| run.seconds;
-        Some(self.median("F empty", what, seconds)? / self.median("F", what, seconds)?)
+        let pairs = self.of("F empty", what).zip(self.of("F", what));
+        median(pairs.map(|(empty, full)| empty.seconds / full.seconds).collect())
     }
 
     fn latencies(&mut self) {
@@ -160,6 +175,14 @@ impl Report {
             ("p99", of(What::Sidecar, |run| run.visible, |it| it.p99)),
             ("subscription_p50", of(What::Subscription, |run| run.visible, |it| it.p50)),
             ("subscription_p99", of(What::Subscription, |run| run.visible, |it| it.p99)),
+            (
+                "durable_subscription_p50",
+                of(What::DurableSubscription, |run| run.visible, |it| it.p50),
+            ),
+            (
+                "durable_subscription_p99",
+                of(What::DurableSubscription, |run| run.visible, |it| it.p99),
+            ),
             ("portal_commit_p50", of(What::Sidecar, |run| run.commit, |it| it.p50)),
             ("portal_commit_p99", of(What::Sidecar, |run| run.commit, |it| it.p99)),
             ("portal_commit_alone_p50", of(What::Nobody, |run| run.commit, |it| it.p50)),
