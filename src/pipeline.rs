@@ -23,6 +23,7 @@ mod first;
 mod horizon;
 mod keeper;
 mod lookup;
+mod pace;
 mod read;
 mod retry;
 mod start;

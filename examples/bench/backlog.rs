@@ -3,7 +3,7 @@
 use crate::{
     Result,
     drain::Drained,
-    process::{self, Program, cpu_seconds, pg_recvlogical},
+    process::{self, Meter, Program, cpu_seconds, pg_recvlogical},
     report::{Run, What},
     stage::{self, AUDIT, FLOOR_SLOT, PORTAL, SLOT, Stage},
 };
@@ -16,7 +16,7 @@ use std::{
     io::{BufReader, Read as _, Write as _},
     path::Path,
     pin::pin,
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::time::sleep;
 use tokio_postgres::types::PgLsn;
@@ -73,23 +73,23 @@ impl Backlog {
         stage.log_end().await
     }
 
-    fn new_run(&self, what: What, seconds: f64) -> Run {
-        Run { workload: self.workload, what, seconds, ..Run::default() }
+    fn new_run(&self, what: What, meter: &Meter) -> Result<Run> {
+        let (seconds, stolen) = (meter.seconds(), meter.stolen()?);
+        Ok(Run { workload: self.workload, what, seconds, stolen, ..Run::default() })
     }
 
     async fn pg_recvlogical(&self, stage: &Stage, portal: &Session, end: &str) -> Result<Run> {
         stage.rewind().await?;
         stage::copy_slot(portal, SLOT, FLOOR_SLOT).await?;
-        let began = Instant::now();
+        let meter = Meter::begin()?;
         let mut program = pg_recvlogical(stage, FLOOR_SLOT, Some(end))?;
         let mut walsender = Backends::default();
         while program.look()? {
             walsender.look(portal, REPLICATION).await?;
             sleep(POLL).await;
         }
-        let seconds = began.elapsed().as_secs_f64();
         program.end().await?;
-        let mut run = self.new_run(What::PgRecvlogical, seconds);
+        let mut run = self.new_run(What::PgRecvlogical, &meter)?;
         (run.program_cpu, run.walsender_cpu) = (program.usage.cpu_seconds, walsender.cpu());
         run.rss_bytes = program.usage.peak_rss_bytes;
         Ok(run)
@@ -98,6 +98,7 @@ impl Backlog {
     async fn read_alone(&self, stage: &Stage, portal: &Session, end: &str) -> Result<Run> {
         stage.rewind().await?;
         stage::copy_slot(portal, SLOT, FLOOR_SLOT).await?;
+        let meter = Meter::begin()?;
         let mut program =
             process::own(&["drain", &stage.settings.to_string_lossy(), FLOOR_SLOT, end])?;
         let mut walsender = Backends::default();
@@ -105,8 +106,9 @@ impl Backlog {
             walsender.look(portal, REPLICATION).await?;
             sleep(POLL).await;
         }
+        let mut run = self.new_run(What::ReadAlone, &meter)?;
         let drained: Drained = serde_json::from_str(&program.end().await?)?;
-        let mut run = self.new_run(What::ReadAlone, drained.seconds);
+        run.seconds = drained.seconds;
         (run.program_cpu, run.walsender_cpu) = (drained.cpu_seconds, walsender.cpu());
         (run.changes, run.events) = (drained.changes, drained.events);
         run.rss_bytes = program.usage.peak_rss_bytes;
@@ -119,7 +121,7 @@ impl Backlog {
         let audit = stage.audit(AUDIT).await?;
         let end = PgLsn::from(end.parse::<portal_audit::lsn::Lsn>()?.0);
         let before = counted(&audit).await?;
-        let began = Instant::now();
+        let meter = Meter::begin()?;
         let mut sidecar = process::sidecar(&stage.settings)?;
         let (mut walsender, mut target) = (Backends::default(), Backends::default());
         while !has_reached(&audit, end).await? {
@@ -130,11 +132,10 @@ impl Backlog {
             target.look(&audit, WRITING).await?;
             sleep(POLL).await;
         }
-        let seconds = began.elapsed().as_secs_f64();
+        let mut run = self.new_run(What::Sidecar, &meter)?;
         finish(&mut sidecar, &portal, &audit, &mut walsender, &mut target).await?;
         let after = counted(&audit).await?;
         let usage = sidecar.stop().await?;
-        let mut run = self.new_run(What::Sidecar, seconds);
         (run.program_cpu, run.rss_bytes) = (usage.cpu_seconds, usage.peak_rss_bytes);
         (run.walsender_cpu, run.target_cpu) = (walsender.cpu(), target.cpu());
         (run.changes, run.events) = (after.0 - before.0, after.1 - before.1);
@@ -151,12 +152,11 @@ impl Backlog {
     ) -> Result<Run> {
         let audit = stage.audit(AUDIT).await?;
         let mut target = Backends::default();
-        let began = Instant::now();
+        let meter = Meter::begin()?;
         copy_in(&audit, rows, rows_per_commit).await?;
-        let seconds = began.elapsed().as_secs_f64();
-        target.look(&audit, "SELECT pg_backend_pid()").await?;
         let what = if rows_per_commit == u64::MAX { What::Copy } else { What::CopyThousands };
-        let mut run = self.new_run(what, seconds);
+        let mut run = self.new_run(what, &meter)?;
+        target.look(&audit, "SELECT pg_backend_pid()").await?;
         (run.target_cpu, run.events) = (target.cpu(), events);
         Ok(run)
     }
@@ -171,11 +171,11 @@ impl Backlog {
         (rows, events): (&Path, u64),
     ) -> Result<Run> {
         stage::copy_slot(portal, SLOT, FLOOR_SLOT).await?;
-        let began = Instant::now();
+        let meter = Meter::begin()?;
         let mut reader = pg_recvlogical(stage, FLOOR_SLOT, Some(end))?;
         let mut run = self.copy(stage, rows, events, u64::MAX).await?;
         reader.end().await?;
-        (run.what, run.seconds) = (What::CopyAndRead, began.elapsed().as_secs_f64());
+        (run.what, run.seconds, run.stolen) = (What::CopyAndRead, meter.seconds(), meter.stolen()?);
         Ok(run)
     }
 }

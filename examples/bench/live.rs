@@ -4,7 +4,7 @@ use crate::{
     Result,
     backlog::has_reached,
     load::Done,
-    process::{self, Program, cluster_cpu_seconds, pg_recvlogical},
+    process::{self, Meter, Program, cluster_cpu_seconds, pg_recvlogical},
     report::{Run, What},
     stage::{self, AUDIT, FLOOR_SLOT, OWNER, PORTAL, Stage, wait},
 };
@@ -50,7 +50,9 @@ impl Live {
         let mut reader = attach(stage, what).await?;
         let portal_before = cluster_cpu_seconds(&stage.portal.data_dir())?;
         let reader_before = look(&mut reader)?;
+        let meter = Meter::begin()?;
         let done = self.load(stage, what, from).await?;
+        let stolen = meter.stolen()?;
         let portal_cpu = cluster_cpu_seconds(&stage.portal.data_dir())? - portal_before;
         let program_cpu = look(&mut reader)? - reader_before;
         let rss_bytes = reader.as_ref().map_or(0, |reader| reader.usage.peak_rss_bytes);
@@ -59,6 +61,7 @@ impl Live {
             workload: self.workload,
             what,
             seconds: done.seconds,
+            stolen,
             transactions: done.transactions,
             portal_cpu,
             program_cpu,

@@ -6,6 +6,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Instant,
 };
 use tokio::time::{Duration, sleep};
 
@@ -156,4 +157,37 @@ fn processes() -> Result<HashMap<u32, u32>> {
         found.extend(parent.map(|parent: u32| (pid, parent)));
     }
     Ok(found)
+}
+
+/// What a measurement takes: time, and how much of the machine was given to others meanwhile.
+pub(crate) struct Meter {
+    began: Instant,
+    stolen: f64,
+    whole: f64,
+}
+
+impl Meter {
+    pub(crate) fn begin() -> Result<Self> {
+        let (stolen, whole) = machine()?;
+        Ok(Self { began: Instant::now(), stolen, whole })
+    }
+
+    pub(crate) fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// The share of the machine's time that its host gave to others.
+    pub(crate) fn stolen(&self) -> Result<f64> {
+        let (stolen, whole) = machine()?;
+        Ok((stolen - self.stolen) / (whole - self.whole).max(1.0))
+    }
+}
+
+/// Ticks that were stolen, and all ticks of all processors (proc(5), `/proc/stat`).
+fn machine() -> Result<(f64, f64)> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().unwrap_or_default();
+    let ticks: Vec<f64> = line.split_whitespace().skip(1).flat_map(str::parse).collect();
+    let stolen = ticks.get(7).copied().unwrap_or_default();
+    Ok((stolen, ticks.iter().take(8).sum()))
 }

@@ -4,6 +4,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+/// From this share of the machine's time on a measurement is disturbed.
+const STOLEN_MAX: f64 = 0.05;
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// Who did the work.
@@ -58,6 +60,8 @@ pub(crate) struct Run {
     pub(crate) workload: &'static str,
     pub(crate) what: What,
     pub(crate) seconds: f64,
+    /// The share of the machine's time that its host gave to others meanwhile.
+    pub(crate) stolen: f64,
     pub(crate) changes: u64,
     pub(crate) events: u64,
     /// Of the program that reads.
@@ -94,6 +98,21 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
+/// The median over the repetitions: what ran one after the other is compared, because machines change their pace. Where the host gave much of the machine to others the comparison does not count, if there is any other.
+fn ratio<'a>(
+    pairs: impl Iterator<Item = (&'a Run, &'a Run)>,
+    of: impl Fn(&Run) -> f64,
+) -> Option<f64> {
+    let is_quiet = |run: &Run| run.stolen <= STOLEN_MAX;
+    let pairs: Vec<_> = pairs.filter(|(_, b)| of(b) > 0.0).collect();
+    let quiet = pairs.iter().filter(|(a, b)| is_quiet(a) && is_quiet(b));
+    let ratios: Vec<f64> = quiet.map(|(a, b)| of(a) / of(b)).collect();
+    if ratios.is_empty() {
+        return median(pairs.iter().map(|(a, b)| of(a) / of(b)).collect());
+    }
+    median(ratios)
+}
+
 impl Report {
     fn of<'a>(&'a self, workload: &'a str, what: What) -> impl Iterator<Item = &'a Run> {
         self.runs.iter().filter(move |run| run.workload == workload && run.what == what)
@@ -103,11 +122,8 @@ impl Report {
         median(self.of(workload, what).map(of).collect())
     }
 
-    /// The median over the repetitions: what ran one after the other is compared, because machines change their pace.
     fn ratio(&self, workload: &str, of: impl Fn(&Run) -> f64, (a, b): (What, What)) -> Option<f64> {
-        let pairs = self.of(workload, a).zip(self.of(workload, b));
-        let ratios = pairs.map(|(a, b)| of(a) / of(b)).filter(|ratio| ratio.is_finite());
-        median(ratios.collect())
+        ratio(self.of(workload, a).zip(self.of(workload, b)), of)
     }
 
     /// What follows from the runs.
@@ -162,13 +178,14 @@ impl Report {
 
     /// The same backlog into ten million events and into none.
     fn rate_at_10m(&self, what: What) -> Option<f64> {
-        let pairs = self.of("F empty", what).zip(self.of("F", what));
-        median(pairs.map(|(empty, full)| empty.seconds / full.seconds).collect())
+        ratio(self.of("F empty", what).zip(self.of("F", what)), |run| run.seconds)
     }
 
     fn latencies(&mut self) {
         let of = |what, which: fn(&Run) -> Option<Latency>, part: fn(Latency) -> f64| {
-            median(self.of("A", what).filter_map(which).map(part).collect())
+            let is_quiet = self.of("A", what).any(|run| run.stolen <= STOLEN_MAX);
+            let runs = self.of("A", what).filter(|run| !is_quiet || run.stolen <= STOLEN_MAX);
+            median(runs.filter_map(which).map(part).collect())
         };
         let named = [
             ("p50", of(What::Sidecar, |run| run.visible, |it| it.p50)),
@@ -199,6 +216,7 @@ impl Report {
             "",
             "",
             "s",
+            "stolen %",
             "changes",
             "events",
             "program CPU",
@@ -222,6 +240,7 @@ impl Report {
                 run.workload.to_owned(),
                 run.what.name().to_owned(),
                 shown(run.seconds),
+                format!("{:.0}", run.stolen * 100.0),
                 count(run.changes),
                 count(run.events),
                 shown(run.program_cpu),

@@ -15,7 +15,7 @@ const README: &str = include_str!("../../README.md");
 const QUERIES: &str = "<!-- queries -->";
 /// What the sidecar knew before the backlog.
 const KEEP: &str = "CREATE SCHEMA kept; CREATE TABLE kept.names AS TABLE portal_audit.names; CREATE TABLE kept.progress AS TABLE portal_audit.progress; CREATE TABLE kept.began AS SELECT max(timestamp) AS at FROM public.events";
-const PUT_BACK: &str = "TRUNCATE portal_audit.names, portal_audit.progress; INSERT INTO portal_audit.names TABLE kept.names; INSERT INTO portal_audit.progress TABLE kept.progress; DELETE FROM public.events WHERE timestamp > (SELECT at FROM kept.began)";
+const PUT_BACK: &str = "TRUNCATE portal_audit.names; DELETE FROM portal_audit.progress; INSERT INTO portal_audit.names TABLE kept.names; INSERT INTO portal_audit.progress TABLE kept.progress; DELETE FROM public.events WHERE timestamp > (SELECT at FROM kept.began)";
 
 /// The database with the large table, while the other one is in its place.
 const FULL: &str = "audit_full";

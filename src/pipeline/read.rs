@@ -4,6 +4,7 @@ use super::{
     Fault, Work,
     horizon::Horizon,
     lookup::{self, Lookup},
+    pace::Pace,
 };
 use crate::{
     config::{Limits, Settings, Source},
@@ -26,6 +27,11 @@ const BEHIND_MICROS: i64 = 20_000;
 const HEARD_BYTES: usize = 64 << 10;
 /// A quiet stretch of the log is written as progress after this many bytes, however short it was.
 const QUIET_BYTES_MAX: u64 = 16 << 20;
+
+/// Where transactions gather, an audit transaction has so many events,
+const GATHERED_EVENTS: usize = 500;
+/// or comes so long after the one before.
+const GATHERING_TIME: Duration = Duration::from_millis(50);
 
 /// While we are behind, so many transactions are translated together at most.
 const QUEUE_MAX: usize = 1_024;
@@ -92,6 +98,7 @@ pub(super) struct Reader {
     mark: Option<Mark>,
     horizon: Horizon,
     is_behind: bool,
+    pace: Pace,
     /// What was given to the write task last, and when.
     handed: Lsn,
     handed_at: Instant,
@@ -125,6 +132,7 @@ impl Reader {
             mark: None,
             horizon,
             is_behind: true,
+            pace: Pace::new(Instant::now()),
             handed: end_lsn,
             handed_at: Instant::now(),
         }
@@ -179,7 +187,7 @@ impl Reader {
             }
             self.decide_due();
             let quiet = self.handed_at + Duration::from_millis(self.limits.complete_interval_ms);
-            let is_due = self.is_due(quiet);
+            let (is_due, gathers) = (self.is_due(quiet), self.gathers());
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return self.finish().await,
@@ -187,7 +195,7 @@ impl Reader {
                     self.hand_over(permit.map_err(|_closed| Fault::Task)?).await?;
                     heard_at = Instant::now();
                 }
-                filled = frames.fill(self.is_behind), if !self.is_full() => {
+                filled = frames.fill(self.is_pressed()), if !self.is_full() => {
                     filled.map_err(Fault::Wire)?;
                     if frames.awaited() >= heard + HEARD_BYTES {
                         (heard_at, heard) = (Instant::now(), frames.awaited());
@@ -199,6 +207,7 @@ impl Reader {
                 }
                 // What is due waits for the permit; `quiet` may lie in the past then.
                 () = sleep_until(quiet), if self.mark.is_some() && !is_due => {}
+                () = sleep_until(self.handed_at + GATHERING_TIME), if gathers && self.end.is_some() && !is_due => {}
             }
         }
     }
@@ -217,13 +226,26 @@ impl Reader {
 
     /// Whether there is something that the write task should have now.
     fn is_due(&self, quiet: Instant) -> bool {
-        self.end.is_some()
+        (self.end.is_some() && !self.gathers())
             || self.is_full_of_attempts()
             || self.mark.is_some_and(|mark| {
                 mark.is_urgent
                     || Instant::now() >= quiet
                     || mark.wal_end.bytes_since(self.handed) >= QUIET_BYTES_MAX
             })
+    }
+
+    /// Whether more are to come before the batch is written.
+    fn gathers(&self) -> bool {
+        let now = Instant::now();
+        self.pace.is_fast(now)
+            && self.batch.events.len() < GATHERED_EVENTS
+            && now < self.handed_at + GATHERING_TIME
+    }
+
+    /// Whether there is more to do than at a portal's usual pace: then less is done for each transaction, and for more of them at once.
+    fn is_pressed(&self) -> bool {
+        self.is_behind || self.pace.is_fast(Instant::now())
     }
 
     /// Takes frames that have come, up to one that says something of all before it. Transactions that come in quick succession are translated together: one question asks for the names that they need.
@@ -241,6 +263,7 @@ impl Reader {
                     if let Some(transaction) = completed.map_err(Fault::Transaction)? {
                         let age = server_time.0.saturating_sub(transaction.commit_time.0);
                         self.is_behind = age > BEHIND_MICROS;
+                        self.pace.count(Instant::now());
                         if self.queue.is_empty() {
                             self.queued_at = Instant::now();
                         }
@@ -262,7 +285,7 @@ impl Reader {
 
     /// Whether what was taken is to be translated though more may come.
     fn is_queue_due(&self) -> bool {
-        !self.is_behind || self.queued_at.elapsed() >= QUEUE_TIME
+        !self.is_pressed() || self.queued_at.elapsed() >= QUEUE_TIME
     }
 
     fn keep_alive(&mut self, wal_end: Lsn, reply_requested: bool) {
@@ -277,7 +300,7 @@ impl Reader {
         }
     }
 
-    /// Translates all that was taken, in order. The write task gets what there is as soon as it is idle, or when the batch is full; while we are behind it waits for all, because a commit costs as much as a hundred events.
+    /// Translates all that was taken, in order. The write task gets what there is as soon as it is idle, or when the batch is full; while we are behind it waits for all, and at a fast pace for more.
     async fn translate_queue(&mut self) -> Result<(), Fault> {
         let mut queue = std::mem::take(&mut self.queue);
         self.queue_bytes = 0;
@@ -291,6 +314,7 @@ impl Reader {
             self.translate(transaction, queue.get(place + 1..).unwrap_or_default()).await?;
             let is_last = place + 1 == queue.len();
             if (is_last || !self.is_behind)
+                && !self.gathers()
                 && let Ok(permit) = Arc::clone(&self.idle).try_acquire_owned()
             {
                 self.hand_over(permit).await?;
