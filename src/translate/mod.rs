@@ -1,4 +1,4 @@
-//! Stage 4: [`Transaction`] → [`Events`], by the mapping.
+//! Stage 4: [`Transaction`] → [`Batch`] of events, by the mapping.
 //!
 //! Pure: no IO, no clock, no random number. Names that are not in memory are asked for ([`Step::Names`]) and given back by the pipeline. A transaction is read twice, first for what it says as a whole (contexts, the rows of lists), then change by change; so it can be of any size, and its events come in pieces.
 
