@@ -88,8 +88,8 @@ impl Backlog {
             walsender.look(portal, REPLICATION).await?;
             sleep(POLL).await;
         }
-        program.end().await?;
         let mut run = self.new_run(What::PgRecvlogical, &meter)?;
+        program.end().await?;
         (run.program_cpu, run.walsender_cpu) = (program.usage.cpu_seconds, walsender.cpu());
         run.rss_bytes = program.usage.peak_rss_bytes;
         Ok(run)
@@ -160,9 +160,7 @@ impl Backlog {
         (run.target_cpu, run.events) = (target.cpu(), events);
         Ok(run)
     }
-}
 
-impl Backlog {
     /// COPY of finished rows while the slot is read to nothing, until both are done.
     async fn copy_and_read(
         &self,

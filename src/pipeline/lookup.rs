@@ -10,7 +10,11 @@ use crate::{
     translate::{Batch, names::NameKey},
     write,
 };
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// The session, and what it must not be asked for.
 #[derive(Debug)]
@@ -100,8 +104,7 @@ pub(super) fn wanted(keys: &[NameKey]) -> HashSet<(usize, &str)> {
 /// Whether a batch gives one of these names, or takes away all of a kind.
 pub(super) fn gives(batch: &Batch, wanted: &HashSet<(usize, &str)>) -> bool {
     // Of most kinds nothing is wanted, and that is cheap to see.
-    let kinds: HashSet<usize> = wanted.iter().map(|(names, _)| *names).collect();
-    let kinds: Vec<usize> = kinds.into_iter().collect();
+    let kinds: BTreeSet<usize> = wanted.iter().map(|(names, _)| *names).collect();
     let mut given = batch.names.iter().filter(|row| kinds.contains(&row.names));
     !batch.emptied.is_empty() || given.any(|row| wanted.contains(&(row.names, row.key.as_str())))
 }

@@ -239,6 +239,7 @@ impl Reader {
     fn gathers(&self) -> bool {
         let now = Instant::now();
         self.pace.is_fast(now)
+            && !self.is_full()
             && self.batch.events.len() < GATHERED_EVENTS
             && now < self.handed_at + GATHERING_TIME
     }
