@@ -132,10 +132,19 @@ struct Open {
     spool: Spool,
     changes: u64,
     has_logical_messages: bool,
-    /// Where the first message of each subtransaction stands, in order. Rolling back a subtransaction takes everything from there on: until it ends, only it and its own children write.
-    subtransactions: Vec<(u32, u64, u64)>,
+    /// The subtransactions in the order of their first messages, each with where it may have begun. Rolling one back takes everything from there on: until it ends, only it and its own children write.
+    subtransactions: Vec<(u32, Mark)>,
     /// The places of each among them: there may be a million, and each may be rolled back.
     places: HashMap<u32, usize>,
+    /// Where the logical messages begin that stand last: the end, if none does.
+    tail: Mark,
+}
+
+/// A place among the messages of a transaction: the bytes and the changes before it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mark {
+    bytes: u64,
+    changes: u64,
 }
 
 /// Where the stream stands.
@@ -281,9 +290,10 @@ impl Assembler {
                 let subxid = payload.get(1..).and_then(<[u8]>::first_chunk::<4>);
                 let subxid = subxid.map_or(xid, |bytes| u32::from_be_bytes(*bytes));
                 // Origin messages carry no xid; they stand first in a segment.
+                // A logical message carries the xid of the whole transaction, `pgoutput_message` in `pgoutput.c`: those that stand before a subtransaction's first row may be its own, and are rolled back with it.
                 if payload.first() != Some(&b'O') && subxid != xid {
                     open.places.entry(subxid).or_insert_with(|| {
-                        open.subtransactions.push((subxid, open.spool.bytes(), open.changes));
+                        open.subtransactions.push((subxid, open.tail));
                         open.subtransactions.len() - 1
                     });
                 }
@@ -300,6 +310,9 @@ impl Assembler {
         let spool_error =
             |source| TransactionError::Spool { folder: self.spool_folder.clone(), source };
         open.spool.append(wal_start, payload).map_err(spool_error)?;
+        if payload.first() != Some(&b'M') {
+            open.tail = Mark { bytes: open.spool.bytes(), changes: open.changes };
+        }
         let memory_bytes = self.memory_bytes + open.spool.memory_bytes();
         if memory_bytes.saturating_sub(before) > self.memory_limit {
             open.spool.spill(&self.spool_folder).map_err(spool_error)?;
@@ -308,7 +321,7 @@ impl Assembler {
         Ok(())
     }
 
-    /// Takes back a whole streamed transaction, or one of its subtransactions. What was never streamed leaves nothing to take back.
+    /// Takes back a whole streamed transaction, or one of its subtransactions. Of one that sent no row, only the logical messages that stand last may be.
     fn abort(&mut self, xid: u32, subxid: u32) -> Result<(), TransactionError> {
         let Some(open) = self.streams.get_mut(&xid) else { return Ok(()) };
         let before = open.spool.memory_bytes();
@@ -317,15 +330,14 @@ impl Assembler {
             self.memory_bytes = self.memory_bytes.saturating_sub(before);
             return Ok(());
         }
-        let Some(&first) = open.places.get(&subxid) else { return Ok(()) };
-        if let Some(&(_, bytes, changes)) = open.subtransactions.get(first) {
-            open.spool.truncate(bytes).map_err(|source| TransactionError::Spool {
-                folder: self.spool_folder.clone(),
-                source,
-            })?;
-            open.changes = changes;
-        }
-        for (gone, _, _) in open.subtransactions.drain(first..) {
+        let first = open.places.get(&subxid).copied().unwrap_or(open.subtransactions.len());
+        open.tail = open.subtransactions.get(first).map_or(open.tail, |&(_, began)| began);
+        open.spool.truncate(open.tail.bytes).map_err(|source| TransactionError::Spool {
+            folder: self.spool_folder.clone(),
+            source,
+        })?;
+        open.changes = open.tail.changes;
+        for (gone, _) in open.subtransactions.drain(first..) {
             open.places.remove(&gone);
         }
         let after = open.spool.memory_bytes();

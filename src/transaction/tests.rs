@@ -34,23 +34,33 @@ fn stream_commit(xid: u32) -> Vec<u8> {
     [&b"c"[..], &xid.to_be_bytes(), &commit[1..]].concat()
 }
 
-fn values(transaction: &Transaction) -> Vec<u32> {
+/// The values of its rows, and those of its logical messages.
+fn content(transaction: &Transaction) -> (Vec<u32>, Vec<u32>) {
+    let number = |text: &[u8]| std::str::from_utf8(text).unwrap().parse::<u32>().unwrap();
     let mut cursor = Cursor::default();
-    let mut values = Vec::new();
+    let (mut rows, mut messages) = (Vec::new(), Vec::new());
     while let Some((_, message)) = transaction.next(&mut cursor).unwrap() {
-        let Message::Insert { new, .. } = message else { panic!("only inserts were sent") };
-        let Some(crate::decode::Column::Text(text)) = new.columns().next() else {
-            panic!("only text was sent")
-        };
-        values.push(std::str::from_utf8(text).unwrap().parse().unwrap());
+        match message {
+            Message::Insert { new, .. } => match new.columns().next() {
+                Some(crate::decode::Column::Text(text)) => rows.push(number(text)),
+                other => panic!("only text was sent: {other:?}"),
+            },
+            Message::LogicalMessage { content, .. } => messages.push(number(content)),
+            _ => panic!("only inserts and logical messages were sent"),
+        }
     }
-    values
+    (rows, messages)
+}
+
+fn values(transaction: &Transaction) -> Vec<u32> {
+    content(transaction).0
 }
 
 /// What a session does inside its transaction.
 #[derive(Debug, Clone)]
 enum Act {
     Insert,
+    Message,
     Savepoint,
     Release,
     RollBack,
@@ -60,6 +70,7 @@ enum Act {
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         6 => Just(Act::Insert),
+        2 => Just(Act::Message),
         2 => Just(Act::Savepoint),
         1 => Just(Act::Release),
         2 => Just(Act::RollBack),
@@ -67,8 +78,8 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Plays a session as its walsender would; gives the messages and the values that commit.
-fn stream(xid: u32, acts: &[Act]) -> (Vec<Vec<u8>>, Vec<u32>) {
+/// Plays a session as its walsender would; gives the messages, and what commits in its order: whether it is a row, and its value.
+fn stream(xid: u32, acts: &[Act]) -> (Vec<Vec<u8>>, Vec<(bool, u32)>) {
     let mut messages = vec![stream_start(xid, true)];
     let mut kept = Vec::new();
     // Each open savepoint: its xid, how many values stood before it, and the released ones inside it, which are rolled back with it: the server then sends an abort for each of them, and its own last.
@@ -79,7 +90,12 @@ fn stream(xid: u32, acts: &[Act]) -> (Vec<Vec<u8>>, Vec<u32>) {
             Act::Insert => {
                 let subxid = savepoints.last().map_or(xid, |(subxid, _, _)| *subxid);
                 messages.push(insert(Some(subxid), value));
-                kept.push(value);
+                kept.push((true, value));
+            }
+            // Whatever subtransaction it is of, it carries the xid of the whole.
+            Act::Message => {
+                messages.push(message(Some(xid), "app", value.to_string().as_bytes()));
+                kept.push((false, value));
             }
             Act::Savepoint => {
                 savepoints.push((next_xid, kept.len(), vec![]));
@@ -126,8 +142,19 @@ proptest! {
         }
         prop_assert_eq!(committed.len(), 1);
         let transaction = &committed[0];
-        prop_assert_eq!(values(transaction), kept.clone());
-        prop_assert_eq!(transaction.changes, kept.len() as u64);
+        let (rows, logical) = content(transaction);
+        let kept_rows: Vec<u32> = kept.iter().filter(|(row, _)| *row).map(|kept| kept.1).collect();
+        prop_assert_eq!(transaction.changes, kept_rows.len() as u64);
+        prop_assert_eq!(rows, kept_rows);
+        // No logical message that was rolled back; and every one that a row stands behind, before anything else happened.
+        prop_assert!(logical.iter().all(|value| kept.contains(&(false, *value))));
+        let missing = kept.iter().filter(|(row, value)| !row && !logical.contains(value));
+        for (_, value) in missing {
+            let next = acts.iter().zip(0_u32..).skip(*value as usize + 1);
+            let next = next.take_while(|(act, _)| !matches!(act, Act::RollBack));
+            let row = next.filter(|(act, _)| matches!(act, Act::Insert)).map(|(_, row)| row).next();
+            prop_assert!(row.is_none_or(|row| !kept.contains(&(true, row))), "lost message {value}");
+        }
         prop_assert_eq!((transaction.xid, transaction.end_lsn), (1_000, Lsn(101)));
         prop_assert_eq!(assembler.memory_bytes, 0);
     }
@@ -177,11 +204,13 @@ fn a_commit_must_be_the_one_that_begin_announced() {
     assert!(matches!(error, TransactionError::OtherCommit { .. }));
 }
 
-/// A logical message that is not of a transaction.
-fn message(prefix: &str, content: &[u8]) -> Vec<u8> {
+/// A logical message: with the xid of a streamed transaction, or of none.
+fn message(xid: Option<u32>, prefix: &str, content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).unwrap().to_be_bytes();
     let lsn = 77_u64.to_be_bytes();
-    [&b"M\0"[..], &lsn, prefix.as_bytes(), b"\0", &length, content].concat()
+    let flags = [u8::from(xid.is_some())];
+    let xid: Vec<u8> = xid.into_iter().flat_map(u32::to_be_bytes).collect();
+    [b"M", &xid[..], &flags, &lsn, prefix.as_bytes(), b"\0", &length, content].concat()
 }
 
 /// Attempts come between transactions and between the segments of streamed ones; what is too large to be read is not kept.
@@ -189,7 +218,7 @@ fn message(prefix: &str, content: &[u8]) -> Vec<u8> {
 fn attempts_are_given_once_and_bounded() {
     let mut assembler = Assembler::new(1_000, std::env::temp_dir());
     let attempt = |assembler: &mut Assembler, prefix: &str, content: &[u8]| {
-        assert!(assembler.push(Lsn(1), &message(prefix, content)).unwrap().is_none());
+        assert!(assembler.push(Lsn(1), &message(None, prefix, content)).unwrap().is_none());
         let taken = assembler.take_attempt().map(|attempt| (attempt.lsn.0, attempt.content.len()));
         assert_eq!(assembler.take_attempt(), None);
         taken

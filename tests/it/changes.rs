@@ -3,7 +3,7 @@
 //! What stands before the line `-- when` is there before the audit begins. `./x bless` rewrites the `.events`; the difference is reviewed. Each is compared with the portal's own journal too, unless a line `-- unproven:` says why that cannot be.
 //! The identity server's requests are transactions of their own: there each line is one. So are attempts, and each of theirs fails or says itself how it ends.
 
-use crate::support::{Portal, kratos, run, sample, value, wait_for};
+use crate::support::{Portal, installation, kratos, run, sample, value, wait_for};
 use expect_test::expect_file;
 use std::{
     future::Future,
@@ -23,11 +23,24 @@ fn fixtures(source: &str) -> Vec<PathBuf> {
     files
 }
 
+/// How large transactions come: before they commit, with what will be rolled back.
+async fn check_streamed(path: PathBuf) {
+    check_as(path, "st").await;
+}
+
 async fn check(path: PathBuf) {
+    check_as(path, "fx").await;
+}
+
+async fn check_as(path: PathBuf, how: &str) {
     let script = std::fs::read_to_string(&path).unwrap();
     let (given, when) = script.split_once("\n-- when").expect("a fixture has a line `-- when`");
     let stem = path.file_stem().unwrap().to_str().unwrap();
-    let portal: Portal = sample(&format!("fx_{stem}")).await;
+    let portal: Portal = sample(&format!("{how}_{stem}")).await;
+    if how == "st" {
+        let all = "SET debug_logical_replication_streaming = immediate";
+        run(&portal.source, &format!("ALTER DATABASE {} {all}", portal.name)).await;
+    }
     run(&portal.source, given).await;
     run(&portal.source, "TRUNCATE journal.change").await;
     let sidecar = portal.start().await;
@@ -97,6 +110,16 @@ async fn all<F: Future<Output = ()> + Send + 'static>(source: &str, check: fn(Pa
 #[tokio::test(flavor = "multi_thread")]
 async fn portal() {
     all("portal", check).await;
+}
+
+/// 16 and later can be told to stream all; the events are the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn streamed() {
+    if installation().major < 16 {
+        println!("not run: PostgreSQL 16 and later");
+        return;
+    }
+    all("portal", check_streamed).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
