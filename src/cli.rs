@@ -3,13 +3,16 @@
 use crate::{
     chain::chain,
     config::{ConfigError, Settings, Source},
-    pipeline,
+    pipeline::Ended,
+    service::{self, ServiceError},
     show::{self, OutputFormat},
     sql, status, tools,
 };
 use clap::{Parser, Subcommand, ValueEnum};
-use std::{path::PathBuf, process::ExitCode};
-use tokio::sync::watch;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Audit events from a PostgreSQL portal's write-ahead log, exactly once, without touching the portal's code.
 #[derive(Debug, Parser)]
@@ -100,7 +103,7 @@ const EXIT_SETTINGS: u8 = 2;
 pub async fn run(cli: Cli) -> ExitCode {
     match cli.verb {
         Verb::Run { config, accept_gap } => match Settings::load(&config) {
-            Ok(settings) => follow(settings, &accept_gap).await,
+            Ok(settings) => follow(&config, settings, &accept_gap).await,
             Err(error) => settings_error(&error),
         },
         Verb::Sql { what } => print_sql(what),
@@ -131,7 +134,7 @@ fn print(text: &str) {
     println!("{text}");
 }
 
-async fn follow(settings: Settings, accept_gap: &[String]) -> ExitCode {
+async fn follow(path: &Path, settings: Settings, accept_gap: &[String]) -> ExitCode {
     let names: Vec<&str> = settings.sources.iter().map(|source| source.name.as_str()).collect();
     if let Some(unknown) = accept_gap.iter().find(|name| !names.contains(&name.as_str())) {
         complain(&format!(
@@ -140,25 +143,15 @@ async fn follow(settings: Settings, accept_gap: &[String]) -> ExitCode {
         ));
         return ExitCode::from(EXIT_SETTINGS);
     }
-    let (stop, stopped) = watch::channel(false);
-    let sources = pipeline::run_accepting(settings, accept_gap, stopped);
-    tokio::pin!(sources);
-    let mut signals = 0;
-    let ended = loop {
-        tokio::select! {
-            ended = &mut sources => break ended,
-            () = pipeline::asked_to_stop() => {
-                signals += 1;
-                if signals > 1 {
-                    tracing::warn!("asked to stop a second time: not waiting");
-                    return ExitCode::from(EXIT_FAULT);
-                }
-                tracing::info!("asked to stop: writing and confirming what was read");
-                stop.send_replace(true);
-            }
+    let ended = match service::run(path, settings, accept_gap).await {
+        Ok(ended) => ended,
+        Err(error) => {
+            complain(&chain(&error));
+            let is_settings = matches!(error, ServiceError::Listen { .. });
+            return ExitCode::from(if is_settings { EXIT_SETTINGS } else { EXIT_FAULT });
         }
     };
-    for pipeline::Ended { source, fault } in &ended {
+    for Ended { source, fault } in &ended {
         complain(&format!("source {source}: {}", chain(fault)));
     }
     if ended.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAULT) }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use std::{
     collections::HashSet,
     io,
+    net::SocketAddr,
     num::NonZeroUsize,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -63,6 +64,13 @@ struct File {
     source: Vec<SourceFile>,
     #[serde(default)]
     limits: Limits,
+    serve: Option<ServeFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServeFile {
+    listen: SocketAddr,
 }
 
 #[derive(Debug, Deserialize)]
@@ -181,6 +189,8 @@ pub struct Settings {
     pub audit: ConnInfo,
     pub sources: Vec<Source>,
     pub limits: Limits,
+    /// Where `/livez`, `/readyz` and `/metrics` are served; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
 }
 
 /// One database that is followed.
@@ -192,6 +202,8 @@ pub struct Source {
     pub publication: String,
     pub slot: String,
     pub mapping: Arc<Mapping>,
+    /// As the settings name it.
+    pub mapping_name: String,
     /// Whether the first start makes events of rows that exist.
     pub backfill: bool,
     /// Of the hash that stands for a failed login's identifier that nobody has.
@@ -258,7 +270,8 @@ impl Settings {
             sources.push(source.check(path)?);
         }
         let audit = connection(path, "[audit]", &file.audit.dsn)?;
-        Ok(Self { audit, sources, limits: file.limits })
+        let listen = file.serve.map(|serve| serve.listen);
+        Ok(Self { audit, sources, limits: file.limits, listen })
     }
 }
 
@@ -327,6 +340,7 @@ impl SourceFile {
             publication: self.publication.unwrap_or_else(|| "portal_audit".to_owned()),
             slot,
             mapping: Arc::new(mapping),
+            mapping_name: self.mapping,
             backfill: self.backfill,
             identifier_key,
         })

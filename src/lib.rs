@@ -21,7 +21,7 @@
 //!
 //! What the optional attempt trigger says stands outside transactions; [`pipeline`] asks the source how those transactions ended, and [`translate::attempt`] makes events of the ones that were rolled back.
 //!
-//! Before the first frame [`catalog`] reads what the source is, [`continuity`] decides whether it joins what is written, and [`snapshot`] reads what is older than the slot. [`budget`] looks after what the slot keeps on the source's disk. [`pipeline`] alone knows all the stages. [`demo`] runs the whole on a throwaway server, which the tests use too.
+//! Before the first frame [`catalog`] reads what the source is, [`continuity`] decides whether it joins what is written, and [`snapshot`] reads what is older than the slot. [`budget`] looks after what the slot keeps on the source's disk. [`pipeline`] alone knows all the stages, and tells [`metrics`] what it does; [`service`] runs it under a service manager, reads settings again on SIGHUP, and lets [`serve`] show the metrics. [`demo`] runs the whole on a throwaway server, which the tests use too.
 //!
 //! Beside the flow stand what people ask: [`tools`] has the verbs around mappings, [`coverage`] judges what was asked for by the live configuration, [`explain`] tells where one event comes from, and [`replay`] runs a recorded stream through two mappings. They read, and nothing of the flow uses them.
 //!
@@ -51,8 +51,11 @@ pub mod demo;
 pub mod event;
 pub mod explain;
 pub mod lsn;
+pub mod metrics;
 pub mod pipeline;
 pub mod replay;
+pub mod serve;
+pub mod service;
 pub mod show;
 pub mod snapshot;
 pub mod spool;

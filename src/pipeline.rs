@@ -19,37 +19,40 @@
 mod attempts;
 mod confirm;
 mod coverage;
+mod fault;
 mod first;
 mod horizon;
 mod keeper;
 mod lookup;
 mod pace;
 mod read;
+mod reload;
 mod retry;
 mod start;
 
 use crate::{
-    budget::BudgetError,
-    catalog::CatalogError,
     chain::chain,
     config::{Settings, Source},
-    connect::ConnectError,
-    continuity::{Acceptance, Refusal},
+    continuity::Acceptance,
     lsn::Lsn,
-    snapshot::SnapshotError,
-    transaction::TransactionError,
+    metrics::{Metrics, SourceMetrics, State},
     translate::{
-        Batch, TranslateError,
+        Batch,
         attempt::Teller,
         names::NameKey,
         picture::{self, Change, Look},
     },
-    wire::WireError,
-    write::{End, Ends, WriteError, Writer},
+    write::{End, Ends, Writer},
 };
+pub use fault::{Fault, NoPublication};
 use keeper::{Keeper, Standing};
+pub use reload::try_settings;
 use retry::Retry;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch},
     task::JoinSet,
@@ -58,141 +61,6 @@ use tokio::{
 
 /// Asked to stop, we write and confirm what was read for at most this long; whoever asks kills after 10 s, as a rule.
 const DRAIN_MAX: Duration = Duration::from_secs(8);
-
-/// Why a source's session ended.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    #[error("cannot reach the source")]
-    Source(#[source] ConnectError),
-    #[error("cannot reach the audit database")]
-    Audit(#[source] ConnectError),
-    #[error("the replication connection failed")]
-    Wire(#[source] WireError),
-    #[error("the log cannot be read on")]
-    NoPublication(#[source] Box<NoPublication>),
-    #[error("the source does not fit")]
-    Catalog(#[source] CatalogError),
-    #[error("changes may be missing")]
-    Continuity(#[source] Refusal),
-    #[error("the first snapshot failed")]
-    Snapshot(#[source] SnapshotError),
-    #[error("the stream cannot be read")]
-    Transaction(#[source] TransactionError),
-    #[error("a transaction cannot be translated")]
-    Translate(#[source] TranslateError),
-    #[error("events cannot be written")]
-    Write(#[source] WriteError),
-    /// Not an error of ours or of the source's.
-    #[error("the source is being stopped, and does not wait until its backlog is written")]
-    SourceStops,
-    #[error("{what}")]
-    InTheWay {
-        what: String,
-        #[source]
-        source: Box<WireError>,
-    },
-    #[error("the slot is being given up: it keeps more than limits.wal_budget_bytes")]
-    OverBudget,
-    #[error("the source refused to look at its slots")]
-    Budget(#[source] BudgetError),
-    #[error("the source did not answer within {seconds} s")]
-    Silent { seconds: u64 },
-    #[error("a task of the pipeline ended")]
-    Task,
-    #[error(
-        "a task of the pipeline panicked, which is a fault of portal-audit: nothing behind what is written was confirmed; report what stands above this line"
-    )]
-    Panic,
-}
-
-/// A change was made while there was no publication, and the server cannot read past it: PostgreSQL 14 to 17. From 18 on such changes are passed over without a word.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "publication \"{publication}\" did not exist, or not yet, when the change at {lsn} was made, and the server cannot read past that. First see that it exists (portal-audit sql source). Then pass over what was changed without it: in the source, SELECT pg_replication_slot_advance('{slot}', pg_current_wal_lsn()); and portal-audit run --accept-gap {source_name}, which records what is missing"
-)]
-pub struct NoPublication {
-    source_name: String,
-    publication: String,
-    slot: String,
-    lsn: Lsn,
-    #[source]
-    report: WireError,
-}
-
-impl Fault {
-    /// Whether waiting cannot help, so that a human must. The server's code decides, never its text.
-    #[must_use]
-    pub fn is_definite(&self) -> bool {
-        match self {
-            Self::InTheWay { source, .. } => is_definite_code(source.sqlstate()),
-            Self::Wire(error) => {
-                is_definite_code(error.sqlstate())
-                    || matches!(error, WireError::NotLetIn(refused) if refused.is_by_pooler())
-                    || error.is_undecodable()
-                    || matches!(
-                        error,
-                        WireError::PasswordRefused { .. }
-                            | WireError::NoPassword { .. }
-                            | WireError::Protocol(_)
-                            | WireError::Unsupported { .. }
-                            | WireError::ConnInfo { .. }
-                    )
-            }
-            Self::Source(error) | Self::Audit(error) => {
-                is_definite_code(error.sqlstate()) || error.is_definite()
-            }
-            Self::Catalog(CatalogError::Query { report }) => {
-                is_definite_code(crate::connect::sqlstate_of(report))
-            }
-            Self::Snapshot(error) => {
-                is_definite_code(error.sqlstate())
-                    || matches!(error, SnapshotError::Mapping(_) | SnapshotError::Row { .. })
-            }
-            Self::Write(error) => {
-                is_definite_code(error.sqlstate())
-                    || matches!(error, WriteError::TooLarge | WriteError::Shape { .. })
-            }
-            Self::Continuity(refusal) => !refusal.finding.may_pass(),
-            Self::Transaction(error)
-            | Self::Translate(TranslateError::Transaction { source: error, .. }) => {
-                !matches!(error, TransactionError::Spool { .. } | TransactionError::SpoolRead(_))
-            }
-            Self::Catalog(_) | Self::Translate(_) => true,
-            Self::SourceStops
-            | Self::OverBudget
-            | Self::Budget(_)
-            | Self::Silent { .. }
-            | Self::Task => false,
-            Self::NoPublication(_) | Self::Panic => true,
-        }
-    }
-
-    /// What a broken stream says of a source.
-    fn of_stream(self, source: &Source) -> Self {
-        match self {
-            Self::Wire(WireError::Server { ref sqlstate, associated_lsn: Some(lsn), .. })
-                if sqlstate == "42704" =>
-            {
-                let Self::Wire(report) = self else { return self };
-                Self::NoPublication(Box::new(NoPublication {
-                    source_name: source.name.clone(),
-                    publication: source.publication.clone(),
-                    slot: source.slot.clone(),
-                    lsn,
-                    report,
-                }))
-            }
-            fault => fault,
-        }
-    }
-}
-
-/// SQLSTATE classes that no waiting mends (manual, appendix A): feature, data, constraint, authorization, database, syntax and access, object state. 55006 (slot in use) and 55P03 (lock not available) pass. So does 23505: an event is there already, and the first batch of the next session passes over it.
-fn is_definite_code(code: Option<&str>) -> bool {
-    let Some(code) = code.filter(|code| *code != "23505") else { return false };
-    let class = code.get(..2).unwrap_or_default();
-    matches!(class, "0A" | "22" | "23" | "28" | "3D" | "42") || code == "55000" || code == "42704"
-}
 
 /// What the write task is asked.
 #[derive(Debug)]
@@ -220,13 +88,14 @@ pub struct Ended {
 ///
 /// Gives those that ended with a definite fault.
 pub async fn run(settings: Settings, stop: watch::Receiver<bool>) -> Vec<Ended> {
-    run_accepting(settings, &[], stop).await
+    run_accepting(settings, &[], &Arc::default(), stop).await
 }
 
-/// The same, but changes that are gone of the sources in `accepted` are passed over and recorded, if they are gone now: at the first look at the source, and no second time.
+/// The same, and `metrics` is told of each source. Changes that are gone of the sources in `accepted` are passed over and recorded, if they are gone now: at the first look at the source, and no second time.
 pub async fn run_accepting(
     settings: Settings,
     accepted: &[String],
+    metrics: &Arc<Metrics>,
     stop: watch::Receiver<bool>,
 ) -> Vec<Ended> {
     let settings = Arc::new(settings);
@@ -236,7 +105,9 @@ pub async fn run_accepting(
         let is_accepted = accepted.contains(&source.name);
         let accepted = if is_accepted { Acceptance::First } else { Acceptance::Nothing };
         let name = source.name.clone();
-        let task = sources.spawn(async move { follow(&settings, &source, accepted, stop).await });
+        let told = metrics.source(&name);
+        let task =
+            sources.spawn(async move { follow(&settings, &source, accepted, told, stop).await });
         names.insert(task.id(), name);
     }
     let mut ended = Vec::new();
@@ -253,6 +124,7 @@ pub async fn run_accepting(
             }
             Err(error) => {
                 let source = names.remove(&error.id()).unwrap_or_default();
+                metrics.source(&source).state(State::Stopped);
                 tracing::error!(source, error = %Fault::Panic, "source stopped: this needs a human");
                 ended.push(Ended { source, fault: Fault::Panic });
             }
@@ -266,11 +138,15 @@ async fn follow(
     settings: &Settings,
     source: &Source,
     accepted: Acceptance,
+    metrics: SourceMetrics,
     stop: watch::Receiver<bool>,
 ) -> (Option<Ended>, Keeper) {
-    let mut keeper = Keeper::new(settings, source);
+    let fingerprint = picture::fingerprint(&source.mapping, &source.publication);
+    metrics.settings(settings.limits.wal_budget_bytes, &source.mapping_name, &fingerprint);
+    let mut keeper = Keeper::new(settings, source, metrics.clone());
     let (standing, held) = (keeper.standing(), keeper.held());
-    let sessions = Box::pin(sessions(settings, source, accepted, stop, (standing, held)));
+    let sessions = sessions(settings, source, accepted, &metrics, stop, (standing, held));
+    let sessions = Box::pin(sessions);
     let ended = tokio::select! {
         ended = sessions => ended,
         never = Box::pin(keeper.run()) => match never {},
@@ -287,14 +163,17 @@ async fn sessions(
     settings: &Settings,
     source: &Source,
     mut accepted: Acceptance,
+    metrics: &SourceMetrics,
     mut stop: watch::Receiver<bool>,
     (standing, mut held): (watch::Sender<Standing>, watch::Receiver<bool>),
 ) -> Option<Ended> {
     let name = source.name.as_str();
     let mut retry = Retry::new(Duration::from_secs(settings.limits.retry_max_seconds));
+    // Told once, not every second or two for as long as the other sidecar lives.
+    let mut stands_by = false;
     loop {
         let outcome = tokio::select! {
-            outcome = Box::pin(session(settings, source, (&mut accepted, &mut retry), &standing, stop.clone())) => outcome,
+            outcome = Box::pin(session((settings, source), metrics, (&mut accepted, &mut retry), &standing, stop.clone())) => outcome,
             () = until(&mut held, true) => Err(Fault::OverBudget),
         };
         standing.send_modify(|standing| {
@@ -305,11 +184,20 @@ async fn sessions(
             return None;
         };
         let error = chain(&fault);
+        let is_standby = fault.is_slot_in_use();
+        if !is_standby {
+            metrics.fault(fault.stage());
+        }
         let Some(wait) = retry.after(&fault) else {
+            metrics.state(State::Stopped);
             tracing::error!(source = name, error, "source stopped: this needs a human");
             return Some(Ended { source: name.to_owned(), fault });
         };
-        tracing::warn!(source = name, error, retry_ms = wait.as_millis(), "session ended");
+        metrics.state(State::Waiting);
+        metrics.reconnect();
+        if !std::mem::replace(&mut stands_by, is_standby) || !is_standby {
+            tracing::warn!(source = name, error, retry_ms = wait.as_millis(), "session ended");
+        }
         tokio::select! {
             () = async { sleep(wait).await; until(&mut held, false).await } => {}
             () = until(&mut stop, true) => return None,
@@ -324,8 +212,8 @@ async fn until(told: &mut watch::Receiver<bool>, word: bool) {
 
 /// One session: from connecting to the end of the stream. `Ok` only when asked to stop, with everything written confirmed.
 async fn session(
-    settings: &Settings,
-    source: &Source,
+    (settings, source): (&Settings, &Source),
+    metrics: &SourceMetrics,
     (accepted, retry): (&mut Acceptance, &mut Retry),
     standing: &watch::Sender<Standing>,
     mut stop: watch::Receiver<bool>,
@@ -339,6 +227,8 @@ async fn session(
     retry.streams();
     accepted.spend();
     let end_lsn = writer.end_lsn();
+    metrics.gaps(writer.gaps().await.map_err(Fault::Write)?);
+    metrics.state(State::Streaming);
     tracing::info!(source = source.name, slot = source.slot, end_lsn = %end_lsn, "streaming");
     // The read task holds at most one message to the write task: the permit is what it waits for.
     let (work, work_taken) = mpsc::channel(1);
@@ -356,7 +246,8 @@ async fn session(
     );
     tasks.spawn(resolver.run());
     let (covered, is_first_of) = (looked.covered.as_ref(), (looked.origin, looked.version_num));
-    let watch = coverage::Watch::new(settings, source, is_first_of, covered, work.downgrade());
+    let watch =
+        coverage::Watch::new((settings, source), metrics, is_first_of, covered, work.downgrade());
     let described = Arc::clone(&watch.described);
     let written_or_not = written_seen.clone();
     let (clock, horizon) = horizon::Clock::new(settings, source, &system, written_or_not, watch);
@@ -365,7 +256,8 @@ async fn session(
     let reader = read::Reader::new((settings, source), translator, horizon, work, signals, end_lsn);
     tasks.spawn(reader.run(frames, stop.clone()));
     let fingerprint = picture::fingerprint(&source.mapping, &source.publication);
-    tasks.spawn(write(writer, teller, fingerprint, stored, written, work_taken));
+    let told = (fingerprint, metrics.clone());
+    tasks.spawn(write(writer, teller, told, stored, written, work_taken));
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);
     tasks.spawn(confirm::confirm(status, written_seen.clone(), replies, confirm_interval));
     let drained = async {
@@ -410,7 +302,7 @@ async fn first_fault(mut tasks: JoinSet<Result<(), Fault>>) -> Result<(), Fault>
 async fn write(
     mut writer: Writer,
     teller: Teller,
-    fingerprint: String,
+    (fingerprint, metrics): (String, SourceMetrics),
     stored: Arc<Notify>,
     written: watch::Sender<Lsn>,
     // Dropped first, so that whoever sees the other end sees this one's too.
@@ -419,8 +311,10 @@ async fn write(
     while let Some(work) = work.recv().await {
         match work {
             Work::Write { batch, end, idle } => {
+                let began = Instant::now();
                 writer.write(&batch, end).await.map_err(Fault::Write)?;
                 drop(idle);
+                metrics.wrote(&batch, end, began.elapsed());
                 written.send_replace(writer.end_lsn());
                 if !batch.attempts.is_empty() {
                     stored.notify_one();

@@ -10,6 +10,7 @@ use crate::{
     connect::Session,
     event::Origin,
     lsn::Lsn,
+    metrics::SourceMetrics,
     timestamp::Timestamp,
     translate::{
         mapping::Mapping,
@@ -32,6 +33,7 @@ const READS_MAX: u32 = 5;
 #[derive(Debug)]
 pub(super) struct Watch {
     source: String,
+    pub(super) metrics: SourceMetrics,
     publication: String,
     mapping: Arc<Mapping>,
     origin: Origin,
@@ -60,14 +62,15 @@ struct Handed {
 
 impl Watch {
     pub(super) fn new(
-        settings: &Settings,
-        source: &Source,
+        (settings, source): (&Settings, &Source),
+        metrics: &SourceMetrics,
         (origin, version_num): (Origin, u32),
         covered: Option<&Covered>,
         work: mpsc::WeakSender<Work>,
     ) -> Self {
         Self {
             source: source.name.clone(),
+            metrics: metrics.clone(),
             publication: source.publication.clone(),
             mapping: Arc::clone(&source.mapping),
             origin,
@@ -120,6 +123,7 @@ impl Watch {
                 for change in &changes {
                     self.warn(change);
                 }
+                self.metrics.not_covered(handed.holes.len());
                 self.known = Some(handed.picture.clone());
                 self.last = Some((handed.picture, handed.holes));
                 true

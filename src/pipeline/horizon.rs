@@ -97,6 +97,7 @@ impl Clock {
             let asked = async {
                 let answer = self.ask(&mut session).await?;
                 self.answers.send_replace(Some(answer));
+                self.watch.metrics.log_end(answer.1, *self.written.borrow());
                 match &session {
                     Some((open, _)) => self.watch.look(open, answer, is_asked).await,
                     None => Ok(()),

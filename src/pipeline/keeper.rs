@@ -12,6 +12,7 @@ use crate::{
     config::{Settings, Source, WalBudgetAction},
     connect::{self, Session},
     conninfo::ConnInfo,
+    metrics::SourceMetrics,
 };
 use std::{convert::Infallible, time::Duration};
 use tokio::{
@@ -55,6 +56,7 @@ pub(super) enum Owner {
 #[derive(Debug)]
 pub(super) struct Keeper {
     source: String,
+    metrics: SourceMetrics,
     conninfo: ConnInfo,
     slot: String,
     budget: u64,
@@ -69,9 +71,10 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(settings: &Settings, source: &Source) -> Self {
+    pub(super) fn new(settings: &Settings, source: &Source, metrics: SourceMetrics) -> Self {
         Self {
             source: source.name.clone(),
+            metrics,
             conninfo: source.conninfo.clone(),
             slot: source.slot.clone(),
             budget: settings.limits.wal_budget_bytes,
@@ -123,6 +126,9 @@ impl Keeper {
         let session = connect::connect(&self.conninfo, &self.source).await;
         let session = session.map_err(|error| chain(&error))?;
         let kept = budget::kept(&session, &self.slot).await.map_err(|error| chain(&error))?;
+        let seen = kept.as_ref();
+        self.metrics
+            .slot(seen.map(|kept| (kept.bytes, kept.safe_bytes, kept.wal_status.as_deref())));
         let Some(kept) = kept else { return Ok(()) };
         self.warn(&kept);
         let is_over = kept.level(self.budget) == Level::Over;

@@ -9,6 +9,8 @@ use std::{
 
 /// The first wait before a source is tried again; it doubles.
 const WAIT_FIRST: Duration = Duration::from_millis(200);
+/// The wait of who stands by for the sidecar that reads the slot: it takes over within this time and a start.
+const WAIT_STANDBY: Duration = Duration::from_secs(2);
 /// The first wait after a refused login, because servers and directories count those.
 const WAIT_FIRST_LOGIN: Duration = Duration::from_secs(2);
 /// So many sessions in a row may end by unreadable bytes.
@@ -46,6 +48,9 @@ impl Retry {
     /// # Why
     /// Two kinds of faults look definite and may pass. Bytes that cannot be read may have been damaged by whoever sits in between, and the next session gets them anew: only if they come again and again is it the server, or us. And a password that was good and is refused is being changed: its file may be a moment behind the server.
     pub(super) fn after(&mut self, fault: &Fault) -> Option<Duration> {
+        if fault.is_slot_in_use() {
+            return Some(spread(WAIT_STANDBY.min(self.longest)));
+        }
         let mut first = WAIT_FIRST;
         if fault.is_definite() {
             let most = if fault.is_unreadable() {

@@ -89,6 +89,18 @@ pub async fn open_gap(
 }
 
 impl Writer {
+    /// Events `audit_gap` and `audit_diverged` of the source.
+    ///
+    /// # Errors
+    /// The audit database does not answer or refuses.
+    pub async fn gaps(&self) -> Result<u64, WriteError> {
+        const QUERY: &str = "SELECT count(*) FROM public.events WHERE event_type IN ('audit_gap', 'audit_diverged') AND subject = $1";
+        let parameters: [&(dyn ToSql + Sync); 1] = [&self.source];
+        let counted = self.session.client.query_one(QUERY, &parameters);
+        let row = answered(self.timeout, "count gaps", counted).await?;
+        Ok(row.get::<_, i64>(0).unsigned_abs())
+    }
+
     /// Passes over changes that are gone, from progress to where the slot stands: the gap, its event and the new progress, in one audit transaction. Old values that are remembered are forgotten, because the lost changes may have changed them.
     ///
     /// # Errors

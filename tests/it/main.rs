@@ -39,6 +39,7 @@ mod reconcile;
 mod replay;
 mod restart;
 mod schema;
+mod service;
 mod several;
 mod shapes;
 mod shutdown;

@@ -26,6 +26,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("wire", &["connect", "conninfo", "lsn", "timestamp"]),
     ("catalog", &["connect", "decode", "lsn", "timestamp", "translate", "tuple"]),
     ("write", &["connect", "event", "lsn", "timestamp", "translate", "tuple"]),
+    ("metrics", &["event", "lsn", "timestamp", "translate", "tuple", "write"]),
     ("continuity", &["catalog", "lsn", "translate", "write"]),
     (
         "snapshot",
@@ -56,6 +57,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "continuity",
             "event",
             "lsn",
+            "metrics",
             "snapshot",
             "timestamp",
             "transaction",
@@ -64,6 +66,8 @@ const MODULES: &[(&str, &[&str])] = &[
             "write",
         ],
     ),
+    ("serve", &["metrics"]),
+    ("service", &["chain", "config", "metrics", "pipeline", "serve"]),
     ("demo", &["chain", "config", "connect", "conninfo", "pipeline", "show", "sql"]),
     ("coverage", &["catalog", "chain", "config", "connect", "translate"]),
     (
@@ -101,7 +105,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "translate",
         ],
     ),
-    ("cli", &["chain", "config", "demo", "pipeline", "show", "sql", "status", "tools"]),
+    ("cli", &["chain", "config", "demo", "pipeline", "service", "show", "sql", "status", "tools"]),
 ];
 
 /// Crates that only some may name: what does IO stands at the rim.
@@ -115,9 +119,19 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
     ("postgres_protocol", &["wire"]),
     ("socket2", &["connect"]),
-    ("tokio::", &["cli", "connect", "demo", "pipeline", "replay", "tools", "wire", "write"]),
-    ("std::net", &["connect", "conninfo", "demo", "wire"]),
-    ("std::fs", &["config", "conninfo", "demo", "replay", "spool", "tools"]),
+    (
+        "tokio::",
+        &[
+            "cli", "connect", "demo", "metrics", "pipeline", "replay", "serve", "service", "tools",
+            "wire", "write",
+        ],
+    ),
+    ("std::net", &["config", "connect", "conninfo", "demo", "service", "wire"]),
+    ("prometheus_client", &["metrics"]),
+    ("axum", &["serve"]),
+    ("hyper", &["serve"]),
+    ("sd_notify", &["service"]),
+    ("std::fs", &["config", "conninfo", "demo", "metrics", "replay", "spool", "tools"]),
     ("toml::", &["catalog", "config", "coverage", "translate"]),
 ];
 

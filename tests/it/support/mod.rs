@@ -310,7 +310,9 @@ impl Sidecar {
             settings.sources.iter().map(|source| source.name.clone()).collect();
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(async move { pipeline::run_accepting(settings, &accepted, stopped).await });
+        tasks.spawn(async move {
+            pipeline::run_accepting(settings, &accepted, &std::sync::Arc::default(), stopped).await
+        });
         Self { stop, tasks, watch: None }
     }
 
