@@ -81,7 +81,11 @@ pub enum SqlVerb {
     /// For the source database, if its owner consents: the trigger that tells what was tried and rolled back
     Attempt,
     /// For the audit database: the table events and the schema portal_audit
-    Audit,
+    Audit {
+        /// The settings file, to make the login that it names too
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -159,9 +163,18 @@ async fn follow(path: &Path, settings: Settings, accept_gap: &[String]) -> ExitC
 
 fn print_sql(what: SqlVerb) -> ExitCode {
     let (arguments, render): (_, fn(&Source) -> String) = match what {
-        SqlVerb::Audit => {
+        SqlVerb::Audit { config: None } => {
             print(sql::audit());
             return ExitCode::SUCCESS;
+        }
+        SqlVerb::Audit { config: Some(path) } => {
+            return match Settings::load(&path) {
+                Ok(settings) => {
+                    print(&sql::audit_for(&settings));
+                    ExitCode::SUCCESS
+                }
+                Err(error) => settings_error(&error),
+            };
         }
         SqlVerb::Context => {
             print(sql::context());

@@ -2,7 +2,7 @@
 
 use crate::{
     budget,
-    config::Source,
+    config::{Settings, Source},
     translate::{
         deny::{EXEMPT, denied_pattern},
         needs::needs,
@@ -13,6 +13,7 @@ use crate::{
 const SOURCE_SQL: &str = include_str!("../sql/source.sql");
 const UNDO_SQL: &str = include_str!("../sql/undo.sql");
 const CONTEXT_SQL: &str = include_str!("../sql/context.sql");
+const LOGIN_SQL: &str = include_str!("../sql/login.sql");
 const ATTEMPT_SQL: &str = include_str!("../sql/attempt.sql");
 
 /// For the source: role, publication, replica identities.
@@ -59,6 +60,19 @@ pub fn undo(source: &Source) -> String {
 #[must_use]
 pub fn audit() -> &'static str {
     AUDIT_SQL
+}
+
+/// For the audit database of these settings: the same, and the login that they name.
+#[must_use]
+pub fn audit_for(settings: &Settings) -> String {
+    let role = settings.audit.user();
+    // Each source has a session that writes and one that asks for names, and an old one may linger while a new one begins.
+    let connections = settings.sources.len() * 4 + 4;
+    let login = LOGIN_SQL
+        .replace("{{role}}", &literal(role))
+        .replace("{{role_text}}", role)
+        .replace("{{connections}}", &connections.to_string());
+    format!("{AUDIT_SQL}{login}")
 }
 
 /// For the source, if its owner consents: the trigger that tells who the caller is.

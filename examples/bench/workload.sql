@@ -111,15 +111,32 @@ BEGIN
   END LOOP;
 END $$;
 
--- Workload C: one transaction of so many changes, up to 500,000.
+-- Workload C: one transaction of so many changes. A round has up to 500,000; every second one takes back what the one before it did.
 CREATE PROCEDURE bench.one(changes BIGINT) LANGUAGE plpgsql AS $$
+DECLARE
+  part BIGINT;
+  round BIGINT := 0;
 BEGIN
-  UPDATE portal.project_members m SET role = 'Maintainer'
-    FROM (SELECT bench.project(n % 1000) AS project, bench.username(n % 1000 + n / 1000) AS username FROM generate_series(0, changes * 2 / 5 - 1) n) w
-   WHERE (m.project, m.username) = (w.project, w.username);
-  INSERT INTO portal.project_members (project, username)
-    SELECT bench.project(n % 1000), bench.username(n % 1000 + 300 + n / 1000) FROM generate_series(0, changes * 2 / 5 - 1) n;
-  DELETE FROM portal.project_members m
-   USING (SELECT bench.project(n % 1000) AS project, bench.username(n % 1000 + 299 - n / 1000) AS username FROM generate_series(0, changes / 5 - 1) n) w
-   WHERE (m.project, m.username) = (w.project, w.username);
+  WHILE changes > 0 LOOP
+    part := least(changes, 500000) / 5;
+    UPDATE portal.project_members m SET role = CASE round % 2 WHEN 0 THEN 'Maintainer' ELSE 'Member' END
+      FROM (SELECT bench.project(n % 1000) AS project, bench.username(n % 1000 + n / 1000) AS username FROM generate_series(0, part * 2 - 1) n) w
+     WHERE (m.project, m.username) = (w.project, w.username);
+    IF round % 2 = 0 THEN
+      INSERT INTO portal.project_members (project, username)
+        SELECT bench.project(n % 1000), bench.username(n % 1000 + 300 + n / 1000) FROM generate_series(0, part * 2 - 1) n;
+      DELETE FROM portal.project_members m
+       USING (SELECT bench.project(n % 1000) AS project, bench.username(n % 1000 + 299 - n / 1000) AS username FROM generate_series(0, part - 1) n) w
+       WHERE (m.project, m.username) = (w.project, w.username);
+    ELSE
+      DELETE FROM portal.project_members m
+       USING (SELECT bench.project(n % 1000) AS project, bench.username(n % 1000 + 300 + n / 1000) AS username FROM generate_series(0, part * 2 - 1) n) w
+       WHERE (m.project, m.username) = (w.project, w.username);
+      INSERT INTO portal.project_members (project, username)
+        SELECT bench.project(n % 1000), bench.username(n % 1000 + 299 - n / 1000) FROM generate_series(0, part - 1) n;
+    END IF;
+    changes := changes - part * 5;
+    EXIT WHEN part = 0;
+    round := round + 1;
+  END LOOP;
 END $$;

@@ -1,0 +1,15 @@
+
+-- 4. The sidecar's login: it may add events, and never change one. It has no password yet: set it with  \password {{role_text}}
+DO $portal_audit$
+DECLARE
+  login CONSTANT TEXT := {{role}};
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = login) THEN
+    EXECUTE format('CREATE ROLE %I LOGIN CONNECTION LIMIT {{connections}}', login);
+  END IF;
+  IF EXISTS (SELECT FROM pg_roles WHERE rolname = login AND rolsuper) THEN
+    RAISE WARNING 'role % is a superuser: the sidecar needs a login of its own that may do no more than add events', login;
+  ELSIF NOT pg_has_role(login, 'portal_audit_writer', 'MEMBER') THEN
+    EXECUTE format('GRANT portal_audit_writer TO %I', login);
+  END IF;
+END $portal_audit$;
