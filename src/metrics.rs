@@ -15,13 +15,27 @@ use series::{Gauges, Labels, Series};
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::sync::watch;
 
 /// What `pg_replication_slots.wal_status` may say.
 const WAL_STATUSES: [&str; 4] = ["reserved", "extended", "unreserved", "lost"];
+
+/// Who may find a fault: values of the label `stage`. Each has a series from the start, because an increase from nothing is not seen.
+pub const STAGES: [&str; 10] = [
+    "audit",
+    "catalog",
+    "continuity",
+    "pipeline",
+    "snapshot",
+    "source",
+    "transaction",
+    "translate",
+    "wire",
+    "write",
+];
 
 /// What a source is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +76,8 @@ pub struct Metrics {
     registry: Registry,
     process: Process,
     states: watch::Sender<BTreeMap<String, State>>,
+    /// Of each source, as they were counted last.
+    known_gaps: Mutex<HashMap<String, u64>>,
     series: Series,
 }
 
@@ -71,8 +87,13 @@ impl Default for Metrics {
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "1; the label says which version runs", Info::new(version));
         let series = Series::new(&mut registry);
-        let metrics =
-            Self { registry, process: Process::new(), states: watch::Sender::default(), series };
+        let metrics = Self {
+            registry,
+            process: Process::new(),
+            states: watch::Sender::default(),
+            known_gaps: Mutex::default(),
+            series,
+        };
         metrics.reloaded(true);
         metrics
     }
@@ -88,6 +109,9 @@ impl Metrics {
         let series = &self.series;
         for counter in [&series.transactions, &series.changes, &series.reconnects, &series.gaps] {
             drop(counter.get_or_create(&labels));
+        }
+        for stage in STAGES {
+            drop(series.errors.get_or_create(&source.labels_and("stage", stage)));
         }
         source
     }
@@ -245,10 +269,12 @@ impl SourceMetrics {
         }
     }
 
-    /// So many events `audit_gap` and `audit_diverged` stand in the audit database.
+    /// So many events `audit_gap` and `audit_diverged` stand in the audit database. Those that stood there when the process first looked are not counted: an alert on the counter tells of new ones.
     pub fn gaps(&self, gaps: u64) {
-        let series = &self.metrics.series;
-        series.gaps.get_or_create(&self.labels()).inner().store(gaps, Ordering::Relaxed);
+        let mut known = self.metrics.known_gaps.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.entry(self.name.clone()).or_insert(gaps);
+        let new = gaps.saturating_sub(std::mem::replace(known, gaps));
+        self.metrics.series.gaps.get_or_create(&self.labels()).inc_by(new);
     }
 
     /// Where the source's log ends, and up to where it is written.
@@ -313,7 +339,10 @@ mod tests {
     fn a_source_has_one_state_and_counts() {
         let metrics = Arc::new(Metrics::default());
         let source = metrics.source("portal");
-        assert!(has(&metrics, "portal_audit_gaps_total{source=\"portal\"} 0"));
+        for (there, told) in [(2, 0), (3, 1), (3, 1), (5, 3)] {
+            source.gaps(there);
+            assert!(has(&metrics, &format!("portal_audit_gaps_total{{source=\"portal\"}} {told}")));
+        }
         source.state(State::Streaming);
         assert!(has(
             &metrics,

@@ -220,7 +220,7 @@ async fn session(
 ) -> Result<(), Fault> {
     // What a start leaves half-made the next one finds, so it may be cut off anywhere.
     let started = tokio::select! {
-        started = Box::pin(start::start(settings, source, accepted, standing)) => started?,
+        started = Box::pin(start::start(settings, source, accepted, standing, metrics)) => started?,
         () = until(&mut stop, true) => return Ok(()),
     };
     let start::Started { frames, status, translator, writer, teller, system, looked } = started;

@@ -407,7 +407,7 @@ mod whole;
 pub use attempts::Ends;
 pub use coverage::load_covered;
 pub use diverged::store_timeline;
-pub use gap::{begin_anew, open_gap};
+pub use gap::{begin_anew, count_gaps, open_gap};
 pub use names::look_up;
 use names::{FORGET_NAMES, GIVE_NAMES};
 use parameters::{Arrays, Moved};

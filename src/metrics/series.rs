@@ -96,7 +96,7 @@ impl Series {
         let unmapped = counters("unmapped_changes", "Published row changes that no rule of the mapping took");
         let reconnects = counters("reconnects", "Sessions with the source that ended and were tried again");
         let errors = counters("errors", "Sessions that ended with a fault, by the stage that found it");
-        let gaps = counters("gaps", "Holes in the record and places where it went back: events audit_gap and audit_diverged");
+        let gaps = counters("gaps", "Holes in the record and places where it went back that were recorded since the process started: events audit_gap and audit_diverged");
         let mut histograms = |name, unit, make: fn() -> Histogram, help| {
             put(registry, name, unit, help, Histograms::new_with_constructor(make))
         };

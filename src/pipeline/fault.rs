@@ -114,7 +114,7 @@ impl Fault {
         }
     }
 
-    /// The stage or the database that found it: a label of `portal_audit_errors_total`.
+    /// The stage or the database that found it: one of [`crate::metrics::STAGES`].
     pub(super) fn stage(&self) -> &'static str {
         match self {
             Self::Source(_) | Self::Budget(_) | Self::Silent { .. } | Self::SourceStops => "source",

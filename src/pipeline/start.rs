@@ -15,6 +15,7 @@ use crate::{
     },
     event::Origin,
     lsn::Lsn,
+    metrics::SourceMetrics,
     translate::{
         self, Translator,
         attempt::Teller,
@@ -52,12 +53,15 @@ pub(super) async fn start(
     source: &Source,
     accepted: &mut Acceptance,
     standing: &watch::Sender<Standing>,
+    metrics: &SourceMetrics,
 ) -> Result<Started, Fault> {
     let timeout = settings.limits.audit_timeout();
     // The audit database first: while it is away the source must not see a client that confirms nothing.
     let audit = open_audit(settings, source).await?;
     write::prepare(&audit, timeout).await.map_err(Fault::Write)?;
     write::store_event_types(&audit, &source.mapping, timeout).await.map_err(Fault::Write)?;
+    let gaps = write::count_gaps(&audit, &source.name, timeout).await;
+    metrics.gaps(gaps.map_err(Fault::Write)?);
 
     let session = connect::connect(&source.conninfo, &source.name).await.map_err(Fault::Source)?;
     let silence = settings.limits.source_timeout();

@@ -60,6 +60,22 @@ pub async fn begin_anew(
     }
 }
 
+/// Events `audit_gap` and `audit_diverged` of the source.
+///
+/// # Errors
+/// The audit database does not answer or refuses.
+pub async fn count_gaps(
+    session: &Session,
+    source: &str,
+    timeout: Duration,
+) -> Result<u64, WriteError> {
+    const QUERY: &str = "SELECT count(*) FROM public.events WHERE event_type IN ('audit_gap', 'audit_diverged') AND subject = $1";
+    let parameters: [&(dyn ToSql + Sync); 1] = [&source];
+    let counted = session.client.query_one(QUERY, &parameters);
+    let row = answered(timeout, "count gaps", counted).await?;
+    Ok(row.get::<_, i64>(0).unsigned_abs())
+}
+
 /// The gap of a source that has no end yet.
 ///
 /// # Errors
@@ -89,16 +105,12 @@ pub async fn open_gap(
 }
 
 impl Writer {
-    /// Events `audit_gap` and `audit_diverged` of the source.
+    /// As [`count_gaps`].
     ///
     /// # Errors
     /// The audit database does not answer or refuses.
     pub async fn gaps(&self) -> Result<u64, WriteError> {
-        const QUERY: &str = "SELECT count(*) FROM public.events WHERE event_type IN ('audit_gap', 'audit_diverged') AND subject = $1";
-        let parameters: [&(dyn ToSql + Sync); 1] = [&self.source];
-        let counted = self.session.client.query_one(QUERY, &parameters);
-        let row = answered(self.timeout, "count gaps", counted).await?;
-        Ok(row.get::<_, i64>(0).unsigned_abs())
+        count_gaps(&self.session, &self.source, self.timeout).await
     }
 
     /// Passes over changes that are gone, from progress to where the slot stands: the gap, its event and the new progress, in one audit transaction. Old values that are remembered are forgotten, because the lost changes may have changed them.
