@@ -19,6 +19,10 @@ test *arguments:
 check:
     ./x check
 
+# Check everything in deploy/
+deploy *arguments:
+    ./x deploy {{arguments}}
+
 # Rewrite the expected events of the fixtures
 bless:
     ./x bless

@@ -17,6 +17,7 @@ mod contexts;
 mod coverage;
 mod covered;
 mod demo;
+mod deploy;
 mod failover;
 mod fuzz;
 mod gap;
