@@ -3,7 +3,7 @@
 //! `deploy/portal-audit.toml` holds every setting with its default; a test compares the two.
 
 use crate::{
-    conninfo::{ConnInfo, ConnInfoError},
+    conninfo::{ConnInfo, ConnInfoError, is_private},
     translate::{
         kratos::identifier::{IdentifierKey, KEY_BYTES_MIN},
         mapping::{Mapping, MappingErrors},
@@ -15,7 +15,6 @@ use std::{
     io,
     net::SocketAddr,
     num::NonZeroUsize,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -236,8 +235,7 @@ impl Settings {
         let mut written = settings.sources.iter().map(|source| &source.conninfo);
         let has_password =
             settings.audit.is_password_written() || written.any(ConnInfo::is_password_written);
-        let is_open =
-            std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+        let is_open = std::fs::metadata(path).is_ok_and(|file| !is_private(&file));
         if has_password && is_open {
             let path = path.display();
             tracing::warn!(%path, "others may read the settings, which hold a password: run chmod 0600 on them, or use a passfile");
@@ -352,8 +350,7 @@ fn load_key(settings: &Path, file: &Path) -> Result<IdentifierKey, ConfigError> 
     let path = settings.parent().unwrap_or(Path::new(".")).join(file);
     let read = |source| ConfigError::Read { path: path.clone(), source };
     let fault = |message: String| ConfigError::Value { path: settings.to_owned(), message };
-    let mode = std::fs::metadata(&path).map_err(read)?.permissions().mode();
-    if mode & 0o077 != 0 {
+    if !is_private(&std::fs::metadata(&path).map_err(read)?) {
         let path = path.display();
         return Err(fault(format!("others may read the key file {path}: run chmod 0600 {path}")));
     }

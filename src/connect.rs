@@ -1,16 +1,35 @@
-//! Opens every ordinary connection, with pinned settings; holds no query of its own.
+//! Opens every ordinary connection, with pinned settings; holds no query of its own. Opens the line of every connection, TLS included.
 
+mod certificate;
+mod cipher;
+mod each;
 mod guard;
 mod socket;
+mod tls;
+mod verify;
 
-pub use socket::{Stream, resolve};
+pub use cipher::Cipher;
+pub use each::{Line, LoggedIn, broken_line, each};
+#[cfg(test)]
+pub(crate) use guard::tests::terms as guard_terms;
+pub use guard::{Refusal, Terms};
+pub use socket::Stream;
+pub use tls::{Encryption, TlsError};
 
-use crate::conninfo::{Address, ConnInfo, ConnInfoError, Refused, Transport};
-use guard::{Guarded, Refusal};
-use std::{error::Error as _, future, io, time::Duration};
-use tokio::{task::JoinSet, time};
+use crate::conninfo::{Address, ConnInfo, ConnInfoError, Refused};
+use guard::Guarded;
+use std::{
+    error::Error as _,
+    future::{self, Ready, ready},
+    io,
+    time::Duration,
+};
+use tokio::task::JoinSet;
 use tokio_postgres::{
-    AsyncMessage, Client, Config, Connection, NoTls, error::DbError, tls::NoTlsStream,
+    AsyncMessage, Client, Config, Connection,
+    config::{SslMode, SslNegotiation},
+    error::DbError,
+    tls::TlsConnect,
 };
 
 /// An open connection. Dropping it ends the connection, also in the midst of a query.
@@ -18,6 +37,8 @@ use tokio_postgres::{
 pub struct Session {
     /// Asks the queries.
     pub client: Client,
+    /// How the line is encrypted; `None`: it is not.
+    pub encryption: Option<Encryption>,
     /// Owns the one task that moves the bytes; aborts it when dropped.
     #[expect(dead_code, reason = "held for its Drop")]
     driver: JoinSet<()>,
@@ -33,7 +54,7 @@ pub enum ConnectError {
         address: Address,
         /// Why.
         #[source]
-        source: ConnInfoError,
+        source: Box<ConnInfoError>,
     },
     /// Nothing answered in time.
     #[error("could not connect to {address} within {} s", .after.as_secs())]
@@ -47,6 +68,32 @@ pub enum ConnectError {
     /// that prints DETAIL too.
     #[error("{0}")]
     Server(Box<Refused>),
+    /// There is no TLS towards the server, or not such as was asked for.
+    #[error("could not connect to {address}: {problem}")]
+    Tls {
+        /// The server.
+        address: Address,
+        /// Why.
+        problem: Box<TlsError>,
+    },
+    /// The server is there and not what was asked for.
+    #[error("{address} is not what target_session_attrs={target} asks for.")]
+    NotTheTarget {
+        /// The server.
+        address: Address,
+        /// libpq's word.
+        target: &'static str,
+    },
+    /// The server wants a login that the parameters do not allow.
+    #[error("refused to log in to {address} as role \"{user}\": {refusal}. {}", way_on(.refusal))]
+    LoginRefused {
+        /// The server.
+        address: Address,
+        /// The role.
+        user: String,
+        /// Why.
+        refusal: Refusal,
+    },
     /// The server asks for the password in a form that gives it away.
     #[error(
         "refused to send the password of role \"{user}\" to {address} as {method}: whoever sits in between could ask for that. \
@@ -95,19 +142,57 @@ impl ConnectError {
     pub fn is_definite(&self) -> bool {
         match self {
             Self::ConnInfo { .. } | Self::PasswordRefused { .. } | Self::NoPassword { .. } => true,
+            // A handshake may fail because the line broke in its midst, or the bytes were changed.
+            Self::Tls { problem, .. } => !matches!(**problem, TlsError::Handshake(_)),
+            Self::LoginRefused { refusal, .. } => *refusal != Refusal::Unproven,
             Self::Server(refused) => refused.is_by_pooler(),
-            Self::Timeout { .. } | Self::Unreachable { .. } => false,
+            // Another server may be promoted.
+            Self::Timeout { .. } | Self::Unreachable { .. } | Self::NotTheTarget { .. } => false,
+        }
+    }
+
+    /// Whether passwords, certificates and their files are what is in the way, which may be in the midst of being changed.
+    #[must_use]
+    pub fn is_of_secrets(&self) -> bool {
+        match self {
+            Self::NoPassword { .. } | Self::ConnInfo { .. } | Self::Tls { .. } => true,
+            Self::Server(refused) => refused.sqlstate.starts_with("28"),
+            _ => false,
         }
     }
 
     /// Whether the next address may do better. As in libpq a server that answers decides for all,
-    /// unless it only says that it cannot serve now (57P03: starting, stopping, recovering).
+    /// unless it only says that it cannot serve now (57P03: starting, stopping, recovering), or is not the kind of server that was asked for.
     fn is_of_this_address(&self) -> bool {
         match self {
             Self::Server(refused) => refused.sqlstate == "57P03",
-            Self::Timeout { .. } | Self::Unreachable { .. } => true,
+            Self::Timeout { .. } | Self::Unreachable { .. } | Self::NotTheTarget { .. } => true,
             _ => false,
         }
+    }
+
+    /// What the end of a login means.
+    #[must_use]
+    pub fn of_refusal(refusal: Refusal, address: &Address, user: &str) -> Self {
+        let (address, user) = (address.clone(), user.to_owned());
+        match refusal {
+            Refusal::GivesAway(method) => Self::PasswordRefused { address, user, method },
+            Refusal::NoPassword => Self::NoPassword { address, user },
+            Refusal::NotBound | Refusal::NotAllowed(_) | Refusal::Unproven => {
+                Self::LoginRefused { address, user, refusal }
+            }
+        }
+    }
+}
+
+/// What to do about a login that was not allowed.
+fn way_on(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::NotBound => {
+            "channel_binding=require needs TLS and scram-sha-256 in pg_hba.conf (hostssl), and a certificate that is not signed with Ed25519."
+        }
+        Refusal::NotAllowed(_) => "Add that to require_auth, or change pg_hba.conf.",
+        _ => "Look who answers in its place.",
     }
 }
 
@@ -117,72 +202,39 @@ impl ConnectError {
 /// # Errors
 /// [`ConnectError`] for the last server tried.
 pub async fn connect(conninfo: &ConnInfo, purpose: &str) -> Result<Session, ConnectError> {
-    let mut outcome = None;
-    for named in conninfo.addresses() {
-        let unresolved = |error: io::Error| ConnectError::Unreachable {
-            address: named.clone(),
-            message: error.to_string(),
-        };
-        let found = within(conninfo, named, async { resolve(named).await.map_err(unresolved) });
-        let found = match found.await {
-            Ok(found) => found,
-            Err(error) => {
-                outcome = Some(Err(error));
-                continue;
-            }
-        };
-        for address in &found {
-            let tried = connect_to(conninfo, address, purpose).await;
-            if !tried.as_ref().is_err_and(ConnectError::is_of_this_address) {
-                return tried;
-            }
-            outcome = Some(tried);
-        }
-    }
-    outcome.expect("a ConnInfo holds at least one address")
+    each(conninfo, |_ip| None, |line| log_in(conninfo, purpose, line)).await
 }
 
-/// What comes of `attempt`, within `connect_timeout`.
-async fn within<T>(
+async fn log_in(
     conninfo: &ConnInfo,
-    address: &Address,
-    attempt: impl Future<Output = Result<T, ConnectError>>,
-) -> Result<T, ConnectError> {
-    let Some(after) = conninfo.connect_timeout() else { return attempt.await };
-    let attempt = time::timeout(after, attempt).await;
-    attempt.map_err(|_elapsed| ConnectError::Timeout { address: address.clone(), after })?
-}
-
-async fn connect_to(
-    conninfo: &ConnInfo,
-    address: &Address,
     purpose: &str,
-) -> Result<Session, ConnectError> {
-    let refused = |source| ConnectError::ConnInfo { address: address.clone(), source };
-    let Transport::Plain = conninfo.transport(address).map_err(refused)?;
-    let password = match conninfo.password(address.host(), address.port()) {
-        // As libpq: go without, since the server may not ask for one.
-        Err(error @ ConnInfoError::PassfileMode { .. }) => {
-            tracing::warn!(error = %error, "ignored the passfile");
-            None
-        }
-        other => other.map_err(refused)?,
-    };
-    let has_password = password.is_some();
-    let config = config(conninfo, purpose, password);
-    let opening = async {
-        let stream = Stream::open(address, |_ip| None).await;
-        let stream = stream.map_err(|error| ConnectError::Unreachable {
-            address: address.clone(),
-            message: error.to_string(),
-        })?;
-        let login = config.connect_raw(Guarded::new(stream, has_password), NoTls).await;
-        login.map_err(|error| not_let_in(&error, conninfo, address))
-    };
-    let (client, connection) = within(conninfo, address, opening).await?;
+    line: Line,
+) -> Result<LoggedIn<Session>, ConnectError> {
+    let Line { stream, encryption, address, terms } = line;
+    let config = config(conninfo, purpose, terms.password());
+    let login = config.connect_raw(Guarded::new(stream, terms), Encrypted).await;
+    let (client, connection) = login.map_err(|error| not_let_in(&error, conninfo, &address))?;
+    let is_on = |name| connection.parameter(name) == Some("on");
+    let (is_standby, is_read_only) =
+        (is_on("in_hot_standby"), is_on("default_transaction_read_only"));
     let mut driver = JoinSet::new();
     driver.spawn(drive(connection));
-    Ok(Session { client, driver })
+    let connection = Session { client, encryption, driver };
+    Ok(LoggedIn { connection, is_standby, is_read_only })
+}
+
+/// The line is encrypted already, or not to be: tokio-postgres takes it as it is, with the hash that binds the login to it.
+#[derive(Debug)]
+struct Encrypted;
+
+impl TlsConnect<Guarded<Stream>> for Encrypted {
+    type Stream = Guarded<Stream>;
+    type Error = io::Error;
+    type Future = Ready<io::Result<Guarded<Stream>>>;
+
+    fn connect(self, stream: Guarded<Stream>) -> Self::Future {
+        ready(Ok(stream))
+    }
 }
 
 /// Why a login failed.
@@ -191,28 +243,31 @@ fn not_let_in(
     conninfo: &ConnInfo,
     address: &Address,
 ) -> ConnectError {
-    let (address, user) = (address.clone(), conninfo.user().to_owned());
-    let refusal = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
-    let refusal = refusal.and_then(io::Error::get_ref).and_then(|cause| cause.downcast_ref());
-    match (error.as_db_error(), refusal) {
-        (Some(report), _) => ConnectError::Server(Box::new(Refused {
-            address,
-            user,
+    if let Some(report) = error.as_db_error() {
+        return ConnectError::Server(Box::new(Refused {
+            address: address.clone(),
+            user: conninfo.user().to_owned(),
             dbname: conninfo.dbname().to_owned(),
             sqlstate: report.code().code().to_owned(),
             message: report.message().to_owned(),
-        })),
-        (None, Some(Refusal::GivesAway(method))) => {
-            ConnectError::PasswordRefused { address, user, method }
+        }));
+    }
+    let line = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    let refusal = line.and_then(io::Error::get_ref).and_then(|cause| cause.downcast_ref());
+    match (refusal, line) {
+        (Some(refusal), _) => ConnectError::of_refusal(*refusal, address, conninfo.user()),
+        (None, Some(line)) => broken_line(address, line, describe(error)),
+        (None, None) => {
+            ConnectError::Unreachable { address: address.clone(), message: describe(error) }
         }
-        (None, Some(Refusal::NoPassword)) => ConnectError::NoPassword { address, user },
-        (None, None) => ConnectError::Unreachable { address, message: describe(error) },
     }
 }
 
-fn config(conninfo: &ConnInfo, purpose: &str, password: Option<String>) -> Config {
+fn config(conninfo: &ConnInfo, purpose: &str, password: Option<&str>) -> Config {
     let mut config = Config::new();
     config.user(conninfo.user()).dbname(conninfo.dbname()).options(conninfo.startup_options());
+    // As in a server that begins with TLS: nothing is asked before `Encrypted` is.
+    config.ssl_mode(SslMode::Require).ssl_negotiation(SslNegotiation::Direct);
     match conninfo.application_name() {
         Some(name) => config.application_name(name),
         None => config.application_name(format!("portal-audit ({purpose})")),
@@ -224,7 +279,7 @@ fn config(conninfo: &ConnInfo, purpose: &str, password: Option<String>) -> Confi
 }
 
 /// Moves the bytes until either side ends. An error is not lost: the client's calls fail.
-async fn drive(mut connection: Connection<Guarded<Stream>, NoTlsStream>) {
+async fn drive(mut connection: Connection<Guarded<Stream>, Guarded<Stream>>) {
     while let Some(message) = future::poll_fn(|context| connection.poll_message(context)).await {
         match message {
             // Without its text, which may quote a row.

@@ -1,23 +1,35 @@
 //! libpq's connection parameters with libpq's meaning, refusals included (manual, section 34.1.2).
 //!
-//! Reads no environment and opens no connection. The one file it reads is the passfile, anew at
-//! each connect, so that a rotated password needs no restart.
+//! Reads no environment and opens no connection. It reads the service file once, and the files that hold secrets and certificates anew at each connect, so that what is rotated needs no restart.
 //!
-//! Where this departs from libpq, it is on the safe side: an unencrypted connection to another
-//! host is never a silent fallback, a parameter that we do not honour is an error, and connecting
-//! ends after [`CONNECT_TIMEOUT_DEFAULT`] where libpq would wait for ever.
+//! Where this departs from libpq, it is on the safe side but for the last:
+//! - an unencrypted connection to another host is never a fallback: `allow` and `prefer` try TLS there and nothing else;
+//! - a parameter that we do not honour, and a file of `sslrootcert`, `sslcert` or `sslcrl` that is named and not there, is an error;
+//! - a login that gives the password away must be allowed by `require_auth`, and the password itself crosses only TLS whose server is verified;
+//! - connecting ends after [`CONNECT_TIMEOUT_DEFAULT`] where libpq would wait for ever;
+//! - a passfile of root's may be read by its group, as a key may (see [`Tls`]).
 
 mod address;
+mod error;
+mod methods;
+mod parameters;
 mod refused;
+mod service;
 mod sslmode;
 mod text;
+mod tls;
 
 pub use address::Address;
+pub use error::ConnInfoError;
+pub use methods::{ChannelBinding, Method, Methods, Target};
 pub use refused::Refused;
 pub use sslmode::{SslMode, Transport};
+pub use tls::{ClientFiles, Roots, Tls, TlsFiles, TlsVersion, is_private};
 
 use address::{SOCKET_DIRS_DEFAULT, addresses};
-use std::{fmt, fs, io, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
+use error::invalid;
+use parameters::{HONOURED, not_honoured_variable};
+use std::{fmt, fs, io, path::PathBuf, str::FromStr, time::Duration};
 use text::Parameters;
 
 /// How long one address may take to answer when `connect_timeout` is not given.
@@ -29,120 +41,6 @@ const PINNED_SETTINGS: &str = "-c datestyle=ISO -c intervalstyle=postgres \
     -c extra_float_digits=3 -c bytea_output=hex -c timezone=UTC -c synchronous_commit=on \
     -c lc_monetary=C -c xmlbinary=base64 -c quote_all_identifiers=off";
 
-/// The parameters that we honour, each with the environment variable that is its default.
-const HONOURED: [(&str, &str); 11] = [
-    ("host", "PGHOST"),
-    ("hostaddr", "PGHOSTADDR"),
-    ("port", "PGPORT"),
-    ("dbname", "PGDATABASE"),
-    ("user", "PGUSER"),
-    ("password", "PGPASSWORD"),
-    ("passfile", "PGPASSFILE"),
-    ("sslmode", "PGSSLMODE"),
-    ("application_name", "PGAPPNAME"),
-    ("connect_timeout", "PGCONNECT_TIMEOUT"),
-    ("options", "PGOPTIONS"),
-];
-
-/// libpq's other parameters. To accept one and do nothing could weaken what its author asked for.
-#[rustfmt::skip]
-const NOT_HONOURED: [&str; 34] = [
-    "channel_binding", "client_encoding", "fallback_application_name", "gssdelegation",
-    "gssencmode", "gsslib", "keepalives", "keepalives_count", "keepalives_idle",
-    "keepalives_interval", "krbsrvname", "load_balance_hosts", "max_protocol_version",
-    "min_protocol_version", "oauth_client_id", "oauth_issuer", "replication", "require_auth",
-    "requirepeer", "requiressl", "service", "servicefile", "ssl_max_protocol_version",
-    "ssl_min_protocol_version", "sslcert", "sslcertmode", "sslcompression", "sslcrl", "sslkey",
-    "sslnegotiation", "sslpassword", "sslrootcert", "target_session_attrs", "tcp_user_timeout",
-];
-
-/// Variables that would choose another server or ask for more safety than we give.
-const ENV_NOT_HONOURED: [(&str, &str); 5] = [
-    ("PGSERVICE", "service"),
-    ("PGCHANNELBINDING", "channel_binding"),
-    ("PGREQUIREAUTH", "require_auth"),
-    ("PGREQUIRESSL", "requiressl"),
-    ("PGTARGETSESSIONATTRS", "target_session_attrs"),
-];
-
-/// Why a connection string cannot be used. No text of it holds a password.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnInfoError {
-    /// The string cannot be read. It is not quoted, because it may hold a password.
-    #[error("malformed connection string: {problem} at byte {position}")]
-    Syntax {
-        /// What was expected or found.
-        problem: &'static str,
-        /// Byte offset into the string, from 0.
-        position: usize,
-    },
-    /// libpq has no such parameter.
-    #[error("unknown connection parameter \"{name}\"{}", did_you_mean(*.suggestion))]
-    Unknown {
-        /// The name as given.
-        name: String,
-        /// The parameter whose name is nearest.
-        suggestion: Option<&'static str>,
-    },
-    /// libpq has it, we have not.
-    #[error("connection parameter \"{name}\" is not supported. Remove it.")]
-    NotHonoured {
-        /// The parameter, or the environment variable that sets it.
-        name: &'static str,
-    },
-    /// A value that its parameter cannot have.
-    #[error("invalid value for connection parameter \"{name}\": {problem}")]
-    Invalid {
-        /// The parameter; never `password`.
-        name: &'static str,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// `sslmode` asks for TLS.
-    #[error("sslmode={sslmode} towards {address}: TLS is not built in yet")]
-    TlsNotBuiltIn {
-        /// libpq's word for the mode.
-        sslmode: SslMode,
-        /// The server meant.
-        address: Address,
-    },
-    /// `sslmode` allows plaintext, which on a network is a decision and not a default.
-    #[error(
-        "refused to connect to {address} without TLS. Set sslmode=disable to accept that \
-         passwords' proofs and rows cross the network in plaintext."
-    )]
-    PlaintextRefused {
-        /// The server meant.
-        address: Address,
-    },
-    /// Others can read the passfile, so it is not used; libpq ignores such a file too.
-    #[error(
-        "passfile \"{path}\" is not used: others may read it. Run `chmod 0600` on it.",
-        path = path.display()
-    )]
-    PassfileMode {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The passfile exists and cannot be read.
-    #[error("could not read passfile \"{path}\"", path = path.display())]
-    PassfileRead {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-fn did_you_mean(suggestion: Option<&str>) -> String {
-    suggestion.map_or_else(String::new, |name| format!(". Did you mean \"{name}\"?"))
-}
-
-fn invalid(name: &'static str, problem: impl Into<String>) -> ConnInfoError {
-    ConnInfoError::Invalid { name, problem: problem.into() }
-}
-
 /// Connection parameters, read and checked. `Debug` prints `***` for the password.
 #[derive(Clone)]
 pub struct ConnInfo {
@@ -152,7 +50,10 @@ pub struct ConnInfo {
     password: Option<String>,
     is_password_written: bool,
     passfile: Option<PathBuf>,
-    sslmode: SslMode,
+    tls: Tls,
+    methods: Methods,
+    channel_binding: ChannelBinding,
+    target: Target,
     application_name: Option<String>,
     connect_timeout: Option<Duration>,
     options: String,
@@ -167,7 +68,10 @@ impl fmt::Debug for ConnInfo {
             .field("dbname", &self.dbname)
             .field("password", &self.password.as_ref().map(|_| "***"))
             .field("passfile", &self.passfile)
-            .field("sslmode", &self.sslmode)
+            .field("tls", &self.tls)
+            .field("methods", &self.methods)
+            .field("channel_binding", &self.channel_binding)
+            .field("target", &self.target)
             .field("application_name", &self.application_name)
             .field("connect_timeout", &self.connect_timeout)
             .finish_non_exhaustive()
@@ -179,17 +83,21 @@ impl ConnInfo {
     /// empty value counts as not given.
     ///
     /// # Errors
-    /// A malformed string, an unknown or unsupported parameter, an impossible value, or a
-    /// transport that we refuse (see [`transport`](Self::transport)).
+    /// A malformed string, an unknown or unsupported parameter, an impossible value, or a service that is not there.
     pub fn parse(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConnInfoError> {
         let mut given = text::read(text)?;
         given.retain(|_, value| !value.is_empty());
         let is_password_written = given.contains_key("password");
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
-        for (variable, parameter) in ENV_NOT_HONOURED {
-            if env(variable).is_some() && !given.contains_key(parameter) {
-                return Err(ConnInfoError::NotHonoured { name: variable });
+        if let Some((name, why)) = not_honoured_variable(&env) {
+            return Err(ConnInfoError::NotHonoured { name, why });
+        }
+        let file = given.remove("servicefile").or_else(|| env("PGSERVICEFILE"));
+        if let Some(name) = given.remove("service").or_else(|| env("PGSERVICE")) {
+            for (parameter, value) in service::read(&name, file, &env)? {
+                given.entry(parameter).or_insert(value);
             }
+            given.retain(|_, value| !value.is_empty());
         }
         for (parameter, variable) in HONOURED {
             if !given.contains_key(parameter)
@@ -199,7 +107,7 @@ impl ConnInfo {
             }
         }
         let conninfo = Self { is_password_written, ..Self::from_parameters(given, &env)? };
-        conninfo.addresses.iter().try_for_each(|address| conninfo.transport(address).map(drop))?;
+        conninfo.check()?;
         Ok(conninfo)
     }
 
@@ -217,7 +125,7 @@ impl ConnInfo {
             .or_else(|| env("USER"))
             .or_else(|| env("LOGNAME"))
             .ok_or_else(|| invalid("user", "none given, and the environment names none"))?;
-        let sslmode = given.remove("sslmode").map_or(Ok(SslMode::Prefer), |name| name.parse())?;
+        let home = env("HOME").map(PathBuf::from);
         Ok(Self {
             addresses,
             dbname: given.remove("dbname").unwrap_or_else(|| user.clone()),
@@ -227,12 +135,25 @@ impl ConnInfo {
             passfile: given
                 .remove("passfile")
                 .map(PathBuf::from)
-                .or_else(|| env("HOME").map(|home| PathBuf::from(home).join(".pgpass"))),
-            sslmode,
+                .or_else(|| home.as_ref().map(|home| home.join(".pgpass"))),
+            tls: Tls::take(&mut given, home.as_deref())?,
+            methods: word(&mut given, "require_auth")?,
+            channel_binding: word(&mut given, "channel_binding")?,
+            target: word(&mut given, "target_session_attrs")?,
             application_name: given.remove("application_name"),
             connect_timeout: connect_timeout(given.get("connect_timeout").map(String::as_str))?,
             options: given.remove("options").unwrap_or_default(),
         })
+    }
+
+    /// What can never come true, told before a connection is made.
+    fn check(&self) -> Result<(), ConnInfoError> {
+        let has_tls = |address| self.transports(address).iter().any(|way| *way != Transport::Plain);
+        if self.channel_binding == ChannelBinding::Require && !self.addresses.iter().all(has_tls) {
+            let problem = "require needs TLS towards each host: set sslmode=verify-full";
+            return Err(invalid("channel_binding", problem));
+        }
+        Ok(())
     }
 
     /// Whether the string itself holds a password, which then lies where the string does.
@@ -276,27 +197,47 @@ impl ConnInfo {
         format!("{} {PINNED_SETTINGS}", self.options).trim_start().to_owned()
     }
 
-    /// Whether and how to encrypt towards `address`. This is the seam for TLS.
+    /// What TLS is to be, where it is.
+    #[must_use]
+    pub fn tls(&self) -> &Tls {
+        &self.tls
+    }
+
+    /// Which logins are allowed.
+    #[must_use]
+    pub fn methods(&self) -> &Methods {
+        &self.methods
+    }
+
+    /// Whether logins are bound to the TLS connection.
+    #[must_use]
+    pub fn channel_binding(&self) -> ChannelBinding {
+        self.channel_binding
+    }
+
+    /// What a server must be to be taken.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        self.target
+    }
+
+    /// Whether and how to encrypt towards `address`: the ways to try, in order.
     ///
     /// # Why
     /// libpq's default `prefer` falls back to plaintext when the server, or who sits in front of
     /// it, says that it has no TLS. On this machine that is harmless; on a network it must be asked
     /// for with `disable`. A socket has no TLS in libpq either, whatever the mode.
-    ///
-    /// # Errors
-    /// [`ConnInfoError::TlsNotBuiltIn`] and [`ConnInfoError::PlaintextRefused`].
-    pub fn transport(&self, address: &Address) -> Result<Transport, ConnInfoError> {
-        match (self.sslmode, address) {
-            (SslMode::Disable, _) | (_, Address::Unix { .. }) => Ok(Transport::Plain),
-            (SslMode::Allow | SslMode::Prefer, address) if address.is_local() => {
-                Ok(Transport::Plain)
+    #[must_use]
+    pub fn transports(&self, address: &Address) -> &'static [Transport] {
+        match (self.tls.sslmode(), address) {
+            (SslMode::Disable, _) | (_, Address::Unix { .. }) => &[Transport::Plain],
+            (SslMode::Prefer, address) if address.is_local() => {
+                &[Transport::TlsIfOffered, Transport::Plain]
             }
-            (SslMode::Allow | SslMode::Prefer, address) => {
-                Err(ConnInfoError::PlaintextRefused { address: address.clone() })
+            (SslMode::Allow, address) if address.is_local() => {
+                &[Transport::Plain, Transport::TlsIfOffered]
             }
-            (sslmode, address) => {
-                Err(ConnInfoError::TlsNotBuiltIn { sslmode, address: address.clone() })
-            }
+            _ => &[Transport::Tls],
         }
     }
 
@@ -305,13 +246,14 @@ impl ConnInfo {
     ///
     /// # Errors
     /// [`ConnInfoError::PassfileMode`], which a caller that can do without may take for `None`, as
-    /// libpq does; [`ConnInfoError::PassfileRead`]. A missing file is `None`.
+    /// libpq does; [`ConnInfoError::FileRead`]. A missing file is `None`.
     pub fn password(&self, host: &str, port: u16) -> Result<Option<String>, ConnInfoError> {
         if self.password.is_some() {
             return Ok(self.password.clone());
         }
         let Some(path) = &self.passfile else { return Ok(None) };
-        let unreadable = |source| ConnInfoError::PassfileRead { path: path.clone(), source };
+        let unreadable =
+            |source| ConnInfoError::FileRead { parameter: "passfile", path: path.clone(), source };
         let metadata = match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(unreadable)?,
@@ -319,7 +261,7 @@ impl ConnInfo {
         if !metadata.is_file() {
             return Err(unreadable(io::Error::other("not a plain file")));
         }
-        if metadata.permissions().mode() & 0o077 != 0 {
+        if !tls::is_private(&metadata) {
             return Err(ConnInfoError::PassfileMode { path: path.clone() });
         }
         // libpq looks up the default socket's directory as "localhost".
@@ -328,6 +270,14 @@ impl ConnInfo {
         let wanted = [host, &port.to_string(), &self.dbname, &self.user];
         Ok(text::passfile_password(&contents, wanted))
     }
+}
+
+/// A parameter that is one of a few words; by default what its type has as such.
+fn word<T>(given: &mut Parameters, name: &str) -> Result<T, ConnInfoError>
+where
+    T: Default + FromStr<Err = ConnInfoError>,
+{
+    given.remove(name).map_or_else(|| Ok(T::default()), |text| text.parse())
 }
 
 /// libpq's reading: zero and less is "for ever", and one second is too short to be meant.
@@ -343,7 +293,7 @@ fn connect_timeout(text: Option<&str>) -> Result<Option<Duration>, ConnInfoError
 
 #[cfg(test)]
 mod tests {
-    use super::{ConnInfo, ConnInfoError};
+    use super::{ConnInfo, ConnInfoError, Roots, SslMode, Transport};
     use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
     fn parse(text: &str, env: &[(&str, &str)]) -> Result<ConnInfo, ConnInfoError> {
@@ -369,31 +319,106 @@ mod tests {
 
     #[test]
     fn plaintext_towards_another_host_must_be_asked_for() {
-        for (text, error) in [
-            ("", ""),
-            ("host=localhost", ""),
-            ("host=[::1]", "refused"),
-            ("host=::1", ""),
-            ("host=/tmp sslmode=verify-full", ""),
-            ("host=db hostaddr=127.0.0.1", ""),
-            (
-                "host=localhost hostaddr=10.0.0.1",
-                "refused to connect to localhost:5432 without TLS",
-            ),
-            ("host=localhost,db", "refused to connect to db:5432 without TLS"),
-            ("host=db sslmode=disable", ""),
-            ("host=db sslmode=allow", "refused"),
-            (
-                "host=localhost sslmode=require",
-                "sslmode=require towards localhost:5432: TLS is not",
-            ),
-            ("host=db sslmode=verify-full", "sslmode=verify-full towards db:5432: TLS is not"),
+        use Transport::{Plain, Tls, TlsIfOffered};
+        for (text, ways) in [
+            ("", &[Plain][..]),
+            ("host=localhost", &[TlsIfOffered, Plain]),
+            ("host=::1 sslmode=allow", &[Plain, TlsIfOffered]),
+            ("host=[::1]", &[Tls]),
+            ("host=/tmp sslmode=verify-full", &[Plain]),
+            ("host=db hostaddr=127.0.0.1", &[TlsIfOffered, Plain]),
+            ("host=localhost hostaddr=10.0.0.1", &[Tls]),
+            ("host=db", &[Tls]),
+            ("host=db sslmode=allow", &[Tls]),
+            ("host=db sslmode=disable", &[Plain]),
+            ("host=localhost sslmode=require", &[Tls]),
+            ("host=db sslmode=verify-full", &[Tls]),
         ] {
-            let shown = parse(text, &[]).map_or_else(|error| error.to_string(), |_| String::new());
-            assert!(
-                shown.starts_with(error) && shown.is_empty() == error.is_empty(),
-                "{text}: {shown}"
-            );
+            let conninfo = parse(text, &[]).unwrap();
+            let address = conninfo.addresses().next().unwrap();
+            assert_eq!(conninfo.transports(address), ways, "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_kept() {
+        for (text, says) in [
+            ("host=localhost sslmode=disable channel_binding=require", "\"channel_binding\""),
+            ("host=/tmp sslmode=require channel_binding=require", "\"channel_binding\""),
+            ("host=a,/tmp sslmode=require channel_binding=require", "\"channel_binding\""),
+            ("host=a sslrootcert=system sslmode=verify-ca", "verify-ca is too weak"),
+            ("sslmode=required", "expected one of disable, allow"),
+            ("ssl_min_protocol_version=SSLv3", "expected TLSv1.2 or TLSv1.3"),
+            ("ssl_max_protocol_version=TLSv1.1", "nothing older than TLSv1.2"),
+            ("ssl_min_protocol_version=TLSv1.3 ssl_max_protocol_version=TLSv1.2", "is above"),
+            ("sslsni=yes", "expected 0 or 1"),
+            ("sslcertmode=require", "use disable or allow"),
+            ("channel_binding=yes", "expected disable, prefer or require"),
+            ("sslpassword=hunter2", "Decrypt the key"),
+            ("load_balance_hosts=random", "in their order"),
+        ] {
+            let told = parse(text, &[]).unwrap_err().to_string();
+            assert!(told.contains(says) && !told.contains("hunter2"), "{text}: {told}");
+        }
+        let told = parse("", &[("PGREQUIREPEER", "postgres")]).unwrap_err().to_string();
+        assert!(told.starts_with("connection parameter \"PGREQUIREPEER\""), "{told}");
+        for text in ["host=a sslrootcert=system", "host=a ssl_min_protocol_version=TLSv1"] {
+            parse(text, &[("PGGSSENCMODE", "disable")]).unwrap();
+        }
+        let system = parse("host=a sslrootcert=system", &[]).unwrap();
+        assert_eq!(system.tls().sslmode(), SslMode::VerifyFull);
+        assert!(parse("sslrootcert=system", &[("PGSSLMODE", "require")]).is_err());
+    }
+
+    #[test]
+    fn a_service_stands_between_the_string_and_the_environment() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("services");
+        fs::write(&file, "[s]\nhost=in-file\nport=7\nuser=f\npassword=p\n").unwrap();
+        let file = file.to_str().unwrap();
+        let env = [("PGSERVICEFILE", file), ("PGHOST", "in-env"), ("PGDATABASE", "in-env")];
+        let conninfo = parse("service=s port=8", &env).unwrap();
+        assert_eq!(conninfo.addresses().next().unwrap().to_string(), "in-file:8");
+        assert_eq!((conninfo.user(), conninfo.dbname()), ("f", "in-env"));
+        assert!(!conninfo.is_password_written());
+        assert!(parse(&format!("servicefile={file}"), &[("PGSERVICE", "nobody")]).is_err());
+    }
+
+    #[test]
+    fn files_of_tls_are_read_anew_and_named_ones_must_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join(".postgresql");
+        fs::create_dir(&home).unwrap();
+        let env = [("HOME", folder.path().to_str().unwrap())];
+        let read = |text: &str| parse(text, &env).unwrap().tls().read();
+        assert!(matches!(read("").unwrap().roots, Roots::None));
+        assert!(matches!(read("sslmode=verify-ca"), Err(ConnInfoError::NoRootFile { .. })));
+        fs::write(home.join("root.crt"), "pem").unwrap();
+        for mode in ["allow", "require", "verify-full"] {
+            let files = read(&format!("sslmode={mode}")).unwrap();
+            assert!(matches!(files.roots, Roots::File(_, pem) if pem == b"pem"));
+            assert!(files.client.is_none() && files.crl.is_none());
+        }
+        fs::write(home.join("postgresql.crt"), "cert").unwrap();
+        assert!(read("sslcertmode=disable").unwrap().client.is_none());
+        let told = read("").unwrap_err().to_string();
+        assert!(told.starts_with("could not read sslkey"), "{told}");
+        let key = home.join("postgresql.key");
+        fs::write(&key, "key").unwrap();
+        for (mode, is_taken) in [(0o644, false), (0o660, false), (0o600, true), (0o400, true)] {
+            fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+            let files = read("");
+            assert_eq!(files.is_ok(), is_taken, "{mode:o}");
+            let shown = format!("{files:?}");
+            assert!(!shown.contains("107, 101, 121"), "the key is shown: {shown}");
+        }
+        fs::remove_file(home.join("root.crt")).unwrap();
+        let told = read("sslcrl=/nowhere").unwrap_err().to_string();
+        assert!(told.contains("nothing is verified: set sslrootcert"), "{told}");
+        fs::write(home.join("root.crt"), "pem").unwrap();
+        for parameter in ["sslrootcert", "sslcert", "sslcrl"] {
+            let told = read(&format!("{parameter}=/nowhere")).unwrap_err().to_string();
+            assert_eq!(told, format!("could not read {parameter} \"/nowhere\""));
         }
     }
 
@@ -424,7 +449,7 @@ mod tests {
         assert_eq!(conninfo.password("/tmp", 1).unwrap().as_deref(), Some("first"));
         fs::write(file.path(), "*:*:*:*:second").unwrap();
         assert_eq!(conninfo.password("h", 1).unwrap().as_deref(), Some("second"));
-        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(conninfo.password("h", 1), Err(ConnInfoError::PassfileMode { .. })));
         drop(file);
         assert_eq!(conninfo.password("h", 1).unwrap(), None);

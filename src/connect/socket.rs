@@ -1,6 +1,7 @@
 //! Opens sockets: the one way to a server, for ordinary sessions and for replication.
 
-use crate::conninfo::Address;
+use super::tls::{self, Encryption, Problem};
+use crate::conninfo::{Address, Transport};
 use socket2::{SockRef, TcpKeepalive};
 use std::{
     io,
@@ -13,6 +14,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpSocket, TcpStream, UnixStream},
 };
+use tokio_rustls::client::TlsStream;
 
 /// A connection on which nothing moves is asked for a sign of life after this time …
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
@@ -24,20 +26,22 @@ const KEEPALIVE_PROBES: u32 = 6;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(45);
 
-/// The two ways to a server. TLS becomes a third variant, wrapped around the second.
+/// The ways to a server.
 #[derive(Debug)]
 pub enum Stream {
     /// Over a network, or within the machine.
     Tcp(TcpStream),
     /// By a socket file.
     Unix(UnixStream),
+    /// The first, encrypted.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// Every address that stands behind one: a name may have several, of which the first may be dead.
 ///
 /// # Errors
 /// The name is not known, or nobody knows now.
-pub async fn resolve(address: &Address) -> io::Result<Vec<Address>> {
+pub(super) async fn resolve(address: &Address) -> io::Result<Vec<Address>> {
     let Address::Tcp { host, hostaddr: None, port } = address else {
         return Ok(vec![address.clone()]);
     };
@@ -55,25 +59,37 @@ pub async fn resolve(address: &Address) -> io::Result<Vec<Address>> {
 }
 
 impl Stream {
-    /// Connects to an address that [`resolve`] gave. `receive_buffer` is `SO_RCVBUF`, if the system's own choice is not wanted.
-    ///
-    /// # Errors
-    /// No server there, or no way to it.
-    pub async fn open(
+    /// Connects to an address that [`resolve`] gave; says how it is encrypted. `receive_buffer` is `SO_RCVBUF`, if the system's own choice is not wanted; `prepare` reads the files of TLS.
+    pub(super) async fn open(
         address: &Address,
+        transport: Transport,
         receive_buffer: fn(IpAddr) -> Option<u32>,
-    ) -> io::Result<Self> {
-        match address {
+        prepare: impl FnOnce() -> Result<tls::Prepared, Problem>,
+    ) -> Result<(Self, Option<Encryption>), Problem> {
+        let (ip, port) = match address {
             Address::Unix { dir, port } => {
-                UnixStream::connect(format!("{dir}/.s.PGSQL.{port}")).await.map(Self::Unix)
+                let opened = UnixStream::connect(format!("{dir}/.s.PGSQL.{port}")).await;
+                return Ok((Self::Unix(opened.map_err(Problem::Io)?), None));
             }
-            Address::Tcp { hostaddr: Some(ip), port, .. } => {
-                open_tcp(SocketAddr::new(*ip, *port), receive_buffer(*ip)).await.map(Self::Tcp)
-            }
+            Address::Tcp { hostaddr: Some(ip), port, .. } => (*ip, *port),
             Address::Tcp { hostaddr: None, .. } => {
-                Err(io::Error::new(io::ErrorKind::InvalidInput, "the name was not resolved"))
+                let problem = "the name was not resolved";
+                return Err(Problem::Io(io::Error::new(io::ErrorKind::InvalidInput, problem)));
             }
+        };
+        // Before connecting: what cannot be used needs no server to say so.
+        let prepared = if transport == Transport::Plain { None } else { Some(prepare()?) };
+        let opened = open_tcp(SocketAddr::new(ip, port), receive_buffer(ip)).await;
+        let mut socket = opened.map_err(Problem::Io)?;
+        let Some(prepared) = prepared else { return Ok((Self::Tcp(socket), None)) };
+        if !tls::is_offered(&mut socket).await? {
+            return match transport {
+                Transport::Tls => Err(Problem::Tls(tls::TlsError::NotOffered)),
+                Transport::TlsIfOffered | Transport::Plain => Ok((Self::Tcp(socket), None)),
+            };
         }
+        let (stream, encryption) = prepared.shake(socket).await?;
+        Ok((Self::Tls(Box::new(stream)), Some(encryption)))
     }
 }
 
@@ -102,6 +118,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -115,6 +132,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -122,6 +140,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Self::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -129,6 +148,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

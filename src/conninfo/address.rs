@@ -1,6 +1,6 @@
 //! `Address`: where a server listens, and libpq's way to pair the lists of hosts and ports.
 
-use super::{ConnInfoError, invalid};
+use super::{ConnInfoError, error::invalid};
 use std::{fmt, net::IpAddr};
 
 const PORT_DEFAULT: u16 = 5432;
@@ -49,7 +49,8 @@ impl Address {
     }
 
     /// Whether bytes to this server stay on this machine.
-    pub(super) fn is_local(&self) -> bool {
+    #[must_use]
+    pub fn is_local(&self) -> bool {
         match self {
             Self::Unix { .. } => true,
             Self::Tcp { hostaddr: Some(ip), .. } => ip.is_loopback(),

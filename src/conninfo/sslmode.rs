@@ -1,6 +1,6 @@
 //! `SslMode`: libpq's words for how much safety a connection must have; and `Transport`, what comes of it.
 
-use super::{ConnInfoError, invalid};
+use super::{ConnInfoError, error::invalid};
 use std::{fmt, str::FromStr};
 
 /// libpq's `sslmode` (manual, section 34.19.3).
@@ -44,9 +44,21 @@ impl FromStr for SslMode {
     }
 }
 
-/// How bytes travel to one address.
+impl SslMode {
+    /// Whether the server's certificate must be signed by a CA that is known.
+    #[must_use]
+    pub fn verifies(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyFull)
+    }
+}
+
+/// One way to try an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Unencrypted. TLS becomes the second variant; who matches on this then has to negotiate it.
+    /// Unencrypted.
     Plain,
+    /// Encrypted, or unencrypted if the server says that it has no TLS.
+    TlsIfOffered,
+    /// Encrypted.
+    Tls,
 }

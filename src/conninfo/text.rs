@@ -1,7 +1,11 @@
 //! The texts that libpq reads: keyword/value strings, URIs (manual, section 34.1.1) and lines of
 //! the passfile (section 34.16). Pure.
 
-use super::{ConnInfoError, HONOURED, NOT_HONOURED, invalid};
+use super::{
+    ConnInfoError,
+    error::invalid,
+    parameters::{HONOURED, not_honoured},
+};
 use std::collections::BTreeMap;
 
 pub(super) type Parameters = BTreeMap<&'static str, String>;
@@ -23,7 +27,11 @@ fn syntax(problem: &'static str, position: usize) -> ConnInfoError {
 }
 
 /// Keeps a value under its parameter's name, or says why there is none of that name.
-fn keep(name: &str, value: String, parameters: &mut Parameters) -> Result<(), ConnInfoError> {
+pub(super) fn keep(
+    name: &str,
+    value: String,
+    parameters: &mut Parameters,
+) -> Result<(), ConnInfoError> {
     if let Some((known, _)) = HONOURED.iter().find(|(known, _)| *known == name) {
         if value.contains('\0') {
             return Err(invalid(known, "holds a NUL"));
@@ -31,8 +39,11 @@ fn keep(name: &str, value: String, parameters: &mut Parameters) -> Result<(), Co
         parameters.insert(known, value);
         return Ok(());
     }
-    if let Some(known) = NOT_HONOURED.iter().find(|known| **known == name) {
-        return Err(ConnInfoError::NotHonoured { name: known });
+    if let Some(known) = not_honoured(name) {
+        if known.is_harmless(&value) {
+            return Ok(());
+        }
+        return Err(ConnInfoError::NotHonoured { name: known.name, why: known.why });
     }
     let suggestion = HONOURED
         .iter()
@@ -200,6 +211,7 @@ mod tests {
             ("postgresql:///d?host=/tmp&user=a+b", "dbname=d | host=/tmp | user=a+b"),
             ("postgresql://a:1,b,[::1]:3", "host=a,b,::1 | port=1,,3"),
             ("postgresql://h?ssl=true", "host=h | sslmode=require"),
+            ("gssencmode=disable sslcompression=0 service=a", "service=a"),
         ] {
             assert_eq!(shown(text), expected, "{text}");
         }
@@ -215,7 +227,10 @@ mod tests {
             ("user='x", "malformed connection string: unterminated quoted string at byte 5"),
             ("hots=a", "unknown connection parameter \"hots\". Did you mean \"host\"?"),
             ("colour=a", "unknown connection parameter \"colour\""),
-            ("service=a", "connection parameter \"service\" is not supported. Remove it."),
+            (
+                "sslcompression=1",
+                "connection parameter \"sslcompression\" is not supported. Compression weakens TLS. Remove it.",
+            ),
             (
                 "postgresql://[::1",
                 "malformed connection string: missing \"]\" after an IPv6 address at byte 13",

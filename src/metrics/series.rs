@@ -88,7 +88,7 @@ impl Series {
         let wal_budget = gauges("wal_budget", Some(Unit::Bytes), "Log that the slot may keep: limits.wal_budget_bytes");
         let not_covered = gauges("not_covered_objects", None, "Tables and publications whose changes are not all recorded");
         let mapping_info = gauges("mapping_info", None, "1; the labels say which mapping is in use");
-        let certificate_expiry = gauges("certificate_expiry_timestamp", Some(Unit::Seconds), "Unix time at which the certificate ends that the server of this side shows");
+        let certificate_expiry = gauges("certificate_expiry_timestamp", Some(Unit::Seconds), "Unix time at which the server's certificate of this side ends, or ours there if that is sooner");
         let mut counters = |name, help| put(registry, name, None, help, Counters::default());
         let transactions = counters("transactions", "Source transactions that were written");
         let changes = counters("changes", "Row changes of those transactions");

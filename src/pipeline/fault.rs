@@ -74,16 +74,9 @@ impl Fault {
             Self::InTheWay { source, .. } => is_definite_code(source.sqlstate()),
             Self::Wire(error) => {
                 is_definite_code(error.sqlstate())
-                    || matches!(error, WireError::NotLetIn(refused) if refused.is_by_pooler())
+                    || matches!(error, WireError::Connect(error) if error.is_definite())
                     || error.is_undecodable()
-                    || matches!(
-                        error,
-                        WireError::PasswordRefused { .. }
-                            | WireError::NoPassword { .. }
-                            | WireError::Protocol(_)
-                            | WireError::Unsupported { .. }
-                            | WireError::ConnInfo { .. }
-                    )
+                    || matches!(error, WireError::Protocol(_) | WireError::Unsupported { .. })
             }
             Self::Source(error) | Self::Audit(error) => {
                 is_definite_code(error.sqlstate()) || error.is_definite()

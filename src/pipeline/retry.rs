@@ -1,7 +1,7 @@
 //! When a source is tried again after its session ended, and when it is not.
 
 use super::Fault;
-use crate::{connect::ConnectError, translate::TranslateError, wire::WireError};
+use crate::{translate::TranslateError, wire::WireError};
 use std::{
     hash::{BuildHasher as _, RandomState},
     time::Duration,
@@ -98,20 +98,15 @@ impl Fault {
         matches!(self, Self::Source(_)) || self.is_refused_login()
     }
 
-    /// Whether a server refused the login (manual, appendix A, class 28), or there was no password to try.
+    /// Whether passwords or certificates are in the way, which may be in the midst of being changed: the server refused the login (manual, appendix A, class 28), there was no password to try, or TLS failed.
     fn is_refused_login(&self) -> bool {
-        let (code, has_none) = match self {
-            Self::Wire(error) => (
-                error.sqlstate(),
-                matches!(error, WireError::NoPassword { .. } | WireError::ConnInfo { .. }),
-            ),
-            Self::Source(error) | Self::Audit(error) => (
-                error.sqlstate(),
-                matches!(error, ConnectError::NoPassword { .. } | ConnectError::ConnInfo { .. }),
-            ),
-            _ => (None, false),
-        };
-        has_none || code.is_some_and(|code| code.starts_with("28"))
+        match self {
+            Self::Wire(WireError::Connect(error)) | Self::Source(error) | Self::Audit(error) => {
+                error.is_of_secrets()
+            }
+            Self::Wire(error) => error.sqlstate().is_some_and(|code| code.starts_with("28")),
+            _ => false,
+        }
     }
 }
 

@@ -60,10 +60,10 @@ pub(super) async fn start(
     let audit = open_audit(settings, source).await?;
     write::prepare(&audit, timeout).await.map_err(Fault::Write)?;
     write::store_event_types(&audit, &source.mapping, timeout).await.map_err(Fault::Write)?;
-    let gaps = write::count_gaps(&audit, &source.name, timeout).await;
-    metrics.gaps(gaps.map_err(Fault::Write)?);
+    tell_of_audit(metrics, &audit, source, timeout).await?;
 
     let session = connect::connect(&source.conninfo, &source.name).await.map_err(Fault::Source)?;
+    tell_certificate(metrics, "source", &session);
     let silence = settings.limits.source_timeout();
     let (catalog, slot) = look_at_source(&session, source, silence).await?;
     // After the slot: another sidecar may be moving both, and progress moves first.
@@ -216,6 +216,26 @@ fn pass(
             Err(Ok(Loss { reason: Reason::WalBudget, way }))
         }
         Err(finding) => Err(accepted.pass(&source.name, finding, slot)),
+    }
+}
+
+async fn tell_of_audit(
+    metrics: &SourceMetrics,
+    audit: &Session,
+    source: &Source,
+    timeout: Duration,
+) -> Result<(), Fault> {
+    let gaps = write::count_gaps(audit, &source.name, timeout).await;
+    metrics.gaps(gaps.map_err(Fault::Write)?);
+    tell_certificate(metrics, "audit", audit);
+    Ok(())
+}
+
+fn tell_certificate(metrics: &SourceMetrics, side: &'static str, session: &Session) {
+    let Some(encryption) = &session.encryption else { return };
+    let both = [encryption.server_not_after, encryption.client_not_after];
+    if let Some(until) = both.into_iter().flatten().min() {
+        metrics.certificate_expiry(side, until.into());
     }
 }
 

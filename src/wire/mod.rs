@@ -20,11 +20,8 @@ pub use startup::{Connection, RECEIVE_BUFFER_BYTES};
 pub use stream::{FrameReader, StatusWriter};
 pub use walsender::{CreatedSlot, System, quote_identifier};
 
-use crate::{
-    conninfo::{Address, ConnInfoError, Refused},
-    lsn::Lsn,
-};
-use std::{io, time::Duration};
+use crate::{connect::ConnectError, lsn::Lsn};
+use std::io;
 
 /// The longest message we take, with its tag: PostgreSQL's own limit for an allocation, 1 GiB,
 /// and room for the headers around a value of that length.
@@ -41,57 +38,9 @@ const ERROR_RESPONSE_TAG: u8 = b'E';
 /// those carry values of rows, and no password.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
-    /// The parameters forbid it, or the passfile cannot be used.
-    #[error("could not connect to {address}")]
-    ConnInfo {
-        /// The server meant.
-        address: Address,
-        /// Why.
-        #[source]
-        source: ConnInfoError,
-    },
-    /// No server there, or no way to it.
-    #[error("could not connect to {address}")]
-    Unreachable {
-        /// The server meant.
-        address: Address,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// Nothing answered in time.
-    #[error("could not connect to {address} within {} s", .after.as_secs())]
-    Timeout {
-        /// The server meant.
-        address: Address,
-        /// `connect_timeout`.
-        after: Duration,
-    },
-    /// The server asks for the password in a form that gives it away.
-    #[error(
-        "refused to send the password as {method}: whoever sits in between could ask for that. \
-         Set password_encryption = 'scram-sha-256', set the role's password again, and say \
-         scram-sha-256 in pg_hba.conf."
-    )]
-    PasswordRefused {
-        /// What the server asked for.
-        method: &'static str,
-    },
-    /// The server wants a password and we have none.
-    #[error(
-        "the server asks for a password of role \"{user}\" and none was given. \
-         Add it to the passfile."
-    )]
-    NoPassword {
-        /// The role.
-        user: String,
-    },
-    /// SCRAM failed on our side: the server does not know the password, or speaks badly.
-    #[error("the server did not prove that it knows the password")]
-    Scram(#[source] io::Error),
-    /// The server did not let us in.
-    #[error("{0}")]
-    NotLetIn(Box<Refused>),
+    /// There is no connection, or no login.
+    #[error(transparent)]
+    Connect(ConnectError),
     /// The server reported an error.
     #[error("{during}: {message} (SQLSTATE {sqlstate}){}{}", hint(.sqlstate), way_on(.sqlstate, *.associated_lsn))]
     Server {
@@ -135,7 +84,7 @@ impl WireError {
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Server { sqlstate, .. } => Some(sqlstate),
-            Self::NotLetIn(refused) => Some(&refused.sqlstate),
+            Self::Connect(error) => error.sqlstate(),
             _ => None,
         }
     }

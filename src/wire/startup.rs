@@ -1,20 +1,19 @@
 //! Opens a connection for replication: socket, startup packet, login (manual, section 55.2.1).
 
 use super::{
-    ERROR_RESPONSE_TAG, WireError, first_message, login::Login, message_length, server_error,
+    ERROR_RESPONSE_TAG, WireError, first_message,
+    login::{Login, LoginError},
+    message_length, server_error,
     stream::SKIPPED_MAX,
 };
 use crate::{
-    connect::{Stream, resolve},
-    conninfo::{Address, ConnInfo, Refused, Transport},
+    connect::{ConnectError, Encryption, Line, LoggedIn, Stream, broken_line, each},
+    conninfo::{Address, ConnInfo, Refused},
 };
 use bytes::{Buf, BytesMut};
 use postgres_protocol::message::{backend, frontend};
 use std::{collections::BTreeMap, io, net::IpAddr};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    time,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// `SO_RCVBUF` of a TCP connection; Linux doubles it. A network's delay must not be what limits us.
 pub const RECEIVE_BUFFER_BYTES: u32 = 128 << 10;
@@ -46,6 +45,7 @@ pub struct Connection {
     /// What was read and not yet taken.
     pub(super) buffer: BytesMut,
     parameters: BTreeMap<String, String>,
+    encryption: Option<Encryption>,
 }
 
 impl Connection {
@@ -60,42 +60,18 @@ impl Connection {
     /// [`WireError`] of the last server tried. A server that answers with an error decides for all,
     /// unless it says that it cannot serve now (57P03).
     pub async fn connect(conninfo: &ConnInfo, client_encoding: &str) -> Result<Self, WireError> {
-        let mut outcome = Err(WireError::protocol("no address given"));
-        for named in conninfo.addresses() {
-            let unresolved = |source| WireError::Unreachable { address: named.clone(), source };
-            let found = async { resolve(named).await.map_err(unresolved) };
-            let found = match within(conninfo, named, found).await {
-                Ok(found) => found,
-                Err(error) => {
-                    outcome = Err(error);
-                    continue;
-                }
-            };
-            for address in &found {
-                let connecting = Self::connect_to(conninfo, address, client_encoding);
-                outcome = within(conninfo, address, connecting).await;
-                match &outcome {
-                    Err(WireError::Unreachable { .. } | WireError::Timeout { .. }) => {}
-                    Err(error) if error.sqlstate() == Some("57P03") => {}
-                    _ => return outcome,
-                }
-            }
-        }
-        outcome
+        let log_in = |line| Self::log_in(conninfo, client_encoding, line);
+        each(conninfo, receive_buffer, log_in).await.map_err(WireError::Connect)
     }
 
-    async fn connect_to(
+    async fn log_in(
         conninfo: &ConnInfo,
-        address: &Address,
         client_encoding: &str,
-    ) -> Result<Self, WireError> {
-        let refused = |source| WireError::ConnInfo { address: address.clone(), source };
-        // TLS is negotiated here, between opening the socket and the startup packet.
-        let Transport::Plain = conninfo.transport(address).map_err(refused)?;
-        let stream = Stream::open(address, receive_buffer)
-            .await
-            .map_err(|source| WireError::Unreachable { address: address.clone(), source })?;
-        let mut connection = Self { stream, buffer: BytesMut::new(), parameters: BTreeMap::new() };
+        line: Line,
+    ) -> Result<LoggedIn<Self>, ConnectError> {
+        let Line { stream, encryption, address, terms } = line;
+        let (buffer, parameters) = (BytesMut::new(), BTreeMap::new());
+        let mut connection = Self { stream, buffer, parameters, encryption };
         // Whether a `regclass` names its schema depends on the search path. Nothing is looked up by it here.
         let options = format!("{} -c search_path=pg_catalog", conninfo.startup_options());
         let packet = [
@@ -106,37 +82,46 @@ impl Connection {
             ("client_encoding", client_encoding),
             ("options", &options),
         ];
-        connection.send(|out| frontend::startup_message(packet, out)).await?;
-        let password = || conninfo.password(address.host(), address.port()).map_err(refused);
-        let outcome = connection.log_in(&mut Login::new(conninfo.user(), &password)).await;
-        outcome.map_err(|error| match error {
-            WireError::Server { sqlstate, message, .. } => {
-                let (user, dbname) = (conninfo.user().to_owned(), conninfo.dbname().to_owned());
-                let address = address.clone();
-                WireError::NotLetIn(Box::new(Refused { address, user, dbname, sqlstate, message }))
-            }
-            other => other,
-        })?;
-        Ok(connection)
+        let not_let_in = |error| not_let_in(error, conninfo, &address);
+        connection
+            .send(|out| frontend::startup_message(packet, out))
+            .await
+            .map_err(|error| not_let_in(LoginFault::Wire(error)))?;
+        let mut login = Login::new(conninfo.user(), &terms);
+        connection.answer(&mut login).await.map_err(not_let_in)?;
+        let is_on = |name| connection.parameter(name) == Some("on");
+        let (is_standby, is_read_only) =
+            (is_on("in_hot_standby"), is_on("default_transaction_read_only"));
+        Ok(LoggedIn { connection, is_standby, is_read_only })
     }
 
-    async fn log_in(&mut self, login: &mut Login<'_>) -> Result<(), WireError> {
+    async fn answer(&mut self, login: &mut Login<'_>) -> Result<(), LoginFault> {
         loop {
-            let message = self.receive().await?;
+            let message = self.receive().await.map_err(LoginFault::Wire)?;
             match message.tag {
-                ERROR_RESPONSE_TAG => return Err(server_error("logging in", &message.body)),
+                ERROR_RESPONSE_TAG => {
+                    return Err(LoginFault::Wire(server_error("logging in", &message.body)));
+                }
                 backend::AUTHENTICATION_TAG => {
-                    if let Some(reply) = login.answer(&message.body)? {
-                        self.write(&reply).await?;
+                    let reply = login.answer(&message.body).map_err(LoginFault::Login)?;
+                    if let Some(reply) = reply {
+                        self.write(&reply).await.map_err(LoginFault::Wire)?;
                     }
                 }
                 backend::READY_FOR_QUERY_TAG if login.is_done() => return Ok(()),
                 tag => {
                     let tag = tag.escape_ascii();
-                    return Err(WireError::protocol(format!("message \"{tag}\" during login")));
+                    let error = WireError::protocol(format!("message \"{tag}\" during login"));
+                    return Err(LoginFault::Wire(error));
                 }
             }
         }
+    }
+
+    /// How the line is encrypted; `None`: it is not.
+    #[must_use]
+    pub fn encryption(&self) -> Option<&Encryption> {
+        self.encryption.as_ref()
     }
 
     /// What the server reported of itself: `server_version`, `server_encoding`, `TimeZone` …
@@ -158,7 +143,10 @@ impl Connection {
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         let during = "sending a command";
-        self.stream.write_all(bytes).await.map_err(|source| WireError::Io { during, source })
+        let failed = |source| WireError::Io { during, source };
+        self.stream.write_all(bytes).await.map_err(failed)?;
+        // TLS may hold back what the socket had no room for.
+        self.stream.flush().await.map_err(failed)
     }
 
     /// The next message, past notices and parameters, which are kept.
@@ -196,15 +184,35 @@ impl Connection {
     }
 }
 
-/// What comes of `attempt`, within `connect_timeout`.
-async fn within<T>(
-    conninfo: &ConnInfo,
-    address: &Address,
-    attempt: impl Future<Output = Result<T, WireError>>,
-) -> Result<T, WireError> {
-    let Some(after) = conninfo.connect_timeout() else { return attempt.await };
-    let attempt = time::timeout(after, attempt).await;
-    attempt.map_err(|_elapsed| WireError::Timeout { address: address.clone(), after })?
+/// Why a login failed.
+enum LoginFault {
+    Wire(WireError),
+    Login(LoginError),
+}
+
+/// The same in the words of every connection.
+fn not_let_in(fault: LoginFault, conninfo: &ConnInfo, address: &Address) -> ConnectError {
+    let user = conninfo.user();
+    match fault {
+        LoginFault::Wire(WireError::Server { sqlstate, message, .. }) => {
+            let (user, dbname) = (user.to_owned(), conninfo.dbname().to_owned());
+            let address = address.clone();
+            ConnectError::Server(Box::new(Refused { address, user, dbname, sqlstate, message }))
+        }
+        LoginFault::Wire(WireError::Io { source, .. }) => {
+            let message = source.to_string();
+            broken_line(address, &source, message)
+        }
+        LoginFault::Wire(error) => {
+            ConnectError::Unreachable { address: address.clone(), message: error.to_string() }
+        }
+        LoginFault::Login(LoginError::Refused(refusal)) => {
+            ConnectError::of_refusal(refusal, address, user)
+        }
+        LoginFault::Login(LoginError::Broken(message)) => {
+            ConnectError::Unreachable { address: address.clone(), message }
+        }
+    }
 }
 
 /// One message of the server, its header taken off.

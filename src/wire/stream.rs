@@ -4,7 +4,11 @@ use super::{
     COPY_DATA_TAG, COPY_DONE_TAG, Connection, ERROR_RESPONSE_TAG, Frame, HEADER_BYTES, WireError,
     first_message, frame::read_frame, message_length, server_error, unknown_message,
 };
-use crate::{connect::Stream, lsn::Lsn, timestamp::Timestamp};
+use crate::{
+    connect::{Cipher, Stream},
+    lsn::Lsn,
+    timestamp::Timestamp,
+};
 use bytes::{Buf as _, BufMut, BytesMut};
 use postgres_protocol::message::{backend, frontend};
 use std::{
@@ -40,10 +44,14 @@ enum Socket {
 }
 
 impl Socket {
-    fn new(stream: Stream) -> io::Result<Self> {
+    fn new(stream: Stream) -> io::Result<(Self, Option<Cipher>)> {
         match stream {
-            Stream::Tcp(stream) => stream.into_std().map(Self::Tcp),
-            Stream::Unix(stream) => stream.into_std().map(Self::Unix),
+            Stream::Tcp(stream) => Ok((Self::Tcp(stream.into_std()?), None)),
+            Stream::Unix(stream) => Ok((Self::Unix(stream.into_std()?), None)),
+            Stream::Tls(stream) => {
+                let (socket, cipher) = Cipher::split(*stream);
+                Ok((Self::Tcp(socket.into_std()?), Some(cipher)))
+            }
         }
     }
 
@@ -116,10 +124,11 @@ pub(super) fn split(
     connection: Connection,
     during: String,
 ) -> io::Result<(FrameReader, StatusWriter)> {
-    let socket = Socket::new(connection.stream)?;
-    let writer = StatusWriter { socket: socket.try_clone()?, unsent: BytesMut::new() };
+    let (socket, cipher) = Socket::new(connection.stream)?;
+    let (own, unsent) = (socket.try_clone()?, BytesMut::new());
+    let writer = StatusWriter { socket: own, cipher: cipher.clone(), unsent };
     let buffer = FrameBuffer::starting_with(&connection.buffer);
-    let reader = FrameReader { socket, watch: None, buffer, during, reads: 0 };
+    let reader = FrameReader { socket, cipher, watch: None, buffer, during, reads: 0 };
     Ok((reader, writer))
 }
 
@@ -197,6 +206,8 @@ impl FrameBuffer {
 #[derive(Debug)]
 pub struct FrameReader {
     socket: Socket,
+    /// `None`: the bytes are not encrypted.
+    cipher: Option<Cipher>,
     /// `None`: the runtime does not know the socket, so bytes that come in wake nobody.
     watch: Option<Watch>,
     buffer: FrameBuffer,
@@ -235,11 +246,18 @@ impl FrameReader {
             self.watch = None;
         }
         loop {
-            let room = self.buffer.room()?;
-            let read = match &self.watch {
-                None => self.socket.read(room),
-                Some(watch) => {
-                    watch.ready(Interest::READABLE).await.and_then(|()| watch.try_read(room))
+            let read = match (&self.watch, &self.cipher) {
+                (None, None) => self.socket.read(self.buffer.room()?),
+                (Some(watch), None) => {
+                    watch.ready(Interest::READABLE).await.map_err(failed)?;
+                    watch.try_read(self.buffer.room()?)
+                }
+                (watch, Some(cipher)) => {
+                    // What was decrypted, or can be, must not wait for bytes that may not come.
+                    cipher.decrypt(self.buffer.room()?, |bytes| match watch {
+                        None => self.socket.read(bytes),
+                        Some(watch) => watch.try_read(bytes),
+                    })
                 }
             };
             match read {
@@ -253,11 +271,13 @@ impl FrameReader {
                     time::sleep(GATHERING_TIME).await;
                     may_gather = false;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.watch.is_none() {
-                        self.watch = Some(self.socket.watch().map_err(failed)?);
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match &self.watch {
+                    None => self.watch = Some(self.socket.watch().map_err(failed)?),
+                    Some(watch) if self.cipher.is_some() => {
+                        watch.ready(Interest::READABLE).await.map_err(failed)?;
                     }
-                }
+                    Some(_) => {}
+                },
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(source) => return Err(failed(source)),
             }
@@ -281,7 +301,8 @@ impl FrameReader {
 #[derive(Debug)]
 pub struct StatusWriter {
     socket: Socket,
-    /// Kept here and not in a future, so that a send cut short is finished by the next.
+    cipher: Option<Cipher>,
+    /// As it goes out. Kept here and not in a future, so that a send cut short is finished by the next.
     unsent: BytesMut,
 }
 
@@ -298,8 +319,20 @@ impl StatusWriter {
         flushed: Lsn,
         request_reply: bool,
     ) -> Result<(), WireError> {
-        put_status(&mut self.unsent, written, flushed, now(), request_reply);
+        let mut status = BytesMut::new();
+        put_status(&mut status, written, flushed, now(), request_reply);
+        self.put(&status)
+            .map_err(|source| WireError::Io { during: "sending the status", source })?;
         self.flush().await
+    }
+
+    /// Puts bytes behind what is not sent yet.
+    fn put(&mut self, plain: &[u8]) -> io::Result<()> {
+        match &self.cipher {
+            None => self.unsent.put_slice(plain),
+            Some(cipher) => cipher.encrypt(plain, &mut (&mut self.unsent).writer())?,
+        }
+        Ok(())
     }
 
     /// Confirms `flushed`, ends stream and connection, and waits until the server has read that, though not long.
@@ -307,11 +340,14 @@ impl StatusWriter {
     /// # Why
     /// A socket that is closed while bytes lie unread in it is reset, and the server never sees our last status: so the rest of the stream is read and dropped.
     pub async fn farewell(mut self, flushed: Lsn) {
-        put_status(&mut self.unsent, flushed, flushed, now(), false);
-        frontend::copy_done(&mut self.unsent);
-        frontend::terminate(&mut self.unsent);
+        let mut last = BytesMut::new();
+        put_status(&mut last, flushed, flushed, now(), false);
+        frontend::copy_done(&mut last);
+        frontend::terminate(&mut last);
         // Whatever fails now, progress is written: the next session confirms it.
-        drop(time::timeout(FAREWELL_MAX, self.leave()).await);
+        if self.put(&last).is_ok() {
+            drop(time::timeout(FAREWELL_MAX, self.leave()).await);
+        }
     }
 
     async fn leave(&mut self) -> io::Result<()> {

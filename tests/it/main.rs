@@ -51,6 +51,8 @@ mod sources;
 mod support;
 mod target;
 mod tidy;
+mod tls;
+mod tls_logins;
 mod tools;
 mod types;
 mod undeliverable;

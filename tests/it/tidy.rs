@@ -132,6 +132,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper", &["serve"]),
     ("sd_notify", &["service"]),
     ("std::fs", &["config", "conninfo", "demo", "metrics", "replay", "spool", "tools"]),
+    ("rustls", &["connect"]),
+    ("x509_cert", &["connect"]),
     ("toml::", &["catalog", "config", "coverage", "translate"]),
 ];
 

@@ -10,6 +10,7 @@ pub mod program;
 pub mod proxy;
 pub mod servers;
 pub mod standby;
+pub mod tls;
 pub mod tmpfs;
 
 use invariants::Watch;

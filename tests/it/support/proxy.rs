@@ -54,6 +54,9 @@ pub enum Fault {
     Insert(Vec<u8>),
 }
 
+/// Length and code, which stands where a version would (manual, section 55.7).
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+
 /// All of a message passes before the cut.
 pub const WHOLE: usize = usize::MAX;
 
@@ -238,7 +241,7 @@ struct Link {
 
 async fn connect(
     number: usize,
-    client: TcpStream,
+    mut client: TcpStream,
     server: TcpStream,
     shared: &Shared,
     mut orders: watch::Receiver<Order>,
@@ -246,6 +249,15 @@ async fn connect(
 ) {
     let link =
         Link { number, ending: watch::channel(None).0, held: watch::channel([false; 2]).0, fires };
+    // Who asks for TLS is told that there is none, so that what goes through can be read.
+    let mut first = [0; SSL_REQUEST.len()];
+    if client.peek(&mut first).await.is_ok() && first == SSL_REQUEST {
+        let answered = async {
+            client.read_exact(&mut first).await?;
+            client.write_all(b"N").await
+        };
+        drop(answered.await);
+    }
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let mut ending = link.ending.subscribe();
