@@ -70,6 +70,20 @@ pub struct SourceTable {
     has_row_filter: bool,
 }
 
+/// What can be wrong with a table of the mapping as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableFault {
+    NotATable,
+    Unlogged,
+    NotPublished,
+    RowFilter,
+    /// Partitions have another replica identity.
+    Partitions,
+    /// A column list leaves out what the replica identity needs.
+    ColumnList,
+    NoIdentity,
+}
+
 /// A replication slot (manual, `pg_replication_slots`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
@@ -160,18 +174,45 @@ impl Catalog {
         if let Some(fault) = self.publication_fault() {
             return Err(fault);
         }
+        let errors: Vec<_> = self.all_faults(mapping).into_iter().map(|(_, error)| error).collect();
+        if errors.is_empty() { Ok(()) } else { Err(CatalogError::Mapping(MappingErrors(errors))) }
+    }
+
+    /// What is wrong with the tables of a mapping, in the order of its file; with the fault of the table, where it is one of a table as a whole.
+    #[must_use]
+    pub fn all_faults(&self, mapping: &Mapping) -> Vec<(Option<TableFault>, MappingError)> {
         let mut errors = Vec::new();
         for named in mapping.tables() {
-            errors.extend(self.faults(mapping, &named));
+            let of_table = self.table(&named).and_then(|table| self.table_fault(table));
+            let fault = of_table.map(|(fault, ..)| fault);
+            errors.extend(self.faults(mapping, &named).into_iter().map(|error| (fault, error)));
         }
         // Nothing is read of these, so that they need not be published.
         let attempts = mapping.attempts.keys().map(toml::Spanned::get_ref);
         let read = mapping.tables();
         let unknown =
             attempts.filter(|table| !self.all_tables.contains(table) && !read.contains(table));
-        errors.extend(unknown.map(|table| self.no_table(mapping, table)));
-        errors.sort_by_key(|error| (error.line, error.column));
-        if errors.is_empty() { Ok(()) } else { Err(CatalogError::Mapping(MappingErrors(errors))) }
+        errors.extend(unknown.map(|table| (None, self.no_table(mapping, table))));
+        errors.sort_by_key(|(_, error)| (error.line, error.column));
+        errors
+    }
+
+    /// Whether there is a publication of that name.
+    #[must_use]
+    pub fn is_published(&self) -> bool {
+        self.is_published
+    }
+
+    /// Whether it publishes all tables.
+    #[must_use]
+    pub fn is_all_tables(&self) -> bool {
+        self.is_all_tables
+    }
+
+    /// Operations that it leaves out, as `update, delete`.
+    #[must_use]
+    pub fn missing_operations(&self) -> Option<&str> {
+        self.missing_operations.as_deref()
     }
 
     fn no_publication(&self) -> CatalogError {
@@ -201,7 +242,7 @@ impl Catalog {
             return if is_optional { Vec::new() } else { vec![self.no_table(mapping, named)] };
         };
         match self.table_fault(table) {
-            Some((message, hint)) => {
+            Some((_, message, hint)) => {
                 vec![mapping.error(place_of(mapping, named), message, Some(hint))]
             }
             None => Compiler::check(mapping, &table.relation, &table.unpublished),
@@ -232,7 +273,7 @@ impl Catalog {
     }
 
     /// What is wrong with a table as a whole, and its fix.
-    fn table_fault(&self, table: &SourceTable) -> Option<(String, String)> {
+    fn table_fault(&self, table: &SourceTable) -> Option<(TableFault, String, String)> {
         let name = table.relation.qualified_name();
         let publication = &self.publication;
         let kind = match table.kind.as_str() {
@@ -244,14 +285,19 @@ impl Catalog {
         };
         if let Some(kind) = kind {
             let hint = "Only ordinary and partitioned tables are in the log. Name the table that the portal writes.".to_owned();
-            return Some((format!("{name} is {kind}"), hint));
+            return Some((TableFault::NotATable, format!("{name} is {kind}"), hint));
         }
         if table.is_unlogged {
             let hint = format!("Run: ALTER TABLE {name} SET LOGGED;");
-            return Some((format!("{name} is unlogged, so its changes are not in the log"), hint));
+            return Some((
+                TableFault::Unlogged,
+                format!("{name} is unlogged, so its changes are not in the log"),
+                hint,
+            ));
         }
         if !table.is_published {
             return Some((
+                TableFault::NotPublished,
                 format!("publication \"{publication}\" does not publish {name}"),
                 RUN_SOURCE_SQL.to_owned(),
             ));
@@ -261,12 +307,14 @@ impl Catalog {
                 "A row that leaves the filter looks deleted. {RUN_SOURCE_SQL} It publishes {name} without the filter."
             );
             return Some((
+                TableFault::RowFilter,
                 format!("publication \"{publication}\" filters the rows of {name}"),
                 hint,
             ));
         }
         if let Some(partitions) = &table.partitions_apart {
             return Some((
+                TableFault::Partitions,
                 format!(
                     "{partitions} of {name} has another replica identity, so old values are missing there"
                 ),
@@ -275,6 +323,7 @@ impl Catalog {
         }
         if table.is_identity_unpublished {
             return Some((
+                TableFault::ColumnList,
                 format!(
                     "publication \"{publication}\" leaves out columns of {name} that its replica identity needs, so the portal's own updates of it fail"
                 ),
@@ -285,6 +334,7 @@ impl Catalog {
             || !table.relation.columns.iter().any(|column| column.key)
         {
             return Some((
+                TableFault::NoIdentity,
                 format!("{name} has no replica identity, so the portal's own updates of it fail"),
                 format!("Give it a primary key, or: {RUN_SOURCE_SQL}"),
             ));

@@ -2,6 +2,7 @@
 
 use crate::{
     chain::chain,
+    check,
     config::{ConfigError, Settings, Source},
     pipeline::Ended,
     service::{self, ServiceError},
@@ -10,6 +11,7 @@ use crate::{
 };
 use clap::{Parser, Subcommand, ValueEnum};
 use std::{
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -46,6 +48,17 @@ pub enum Verb {
     Sql {
         #[command(subcommand)]
         what: SqlVerb,
+    },
+    /// Check everything before it can go wrong: settings, databases, publication, slot; each finding with its fix. Exit code: 0 all is well, 1 warnings, 2 something critical
+    Check {
+        /// The settings file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+        format: OutputFormat,
+        /// List also what is as it should be
+        #[arg(long)]
+        verbose: bool,
     },
     /// Show how far each source is
     Status {
@@ -115,6 +128,7 @@ pub async fn run(cli: Cli) -> ExitCode {
             Ok(settings) => print_status(&settings, format).await,
             Err(error) => settings_error(&error),
         },
+        Verb::Check { config, format, verbose } => print_check(&config, format, verbose).await,
         Verb::Mapping { what } => tools::mapping(what).await,
         Verb::Coverage(arguments) => tools::coverage(arguments).await,
         Verb::Explain(arguments) => tools::explain(arguments).await,
@@ -159,6 +173,27 @@ async fn follow(path: &Path, settings: Settings, accept_gap: &[String]) -> ExitC
         complain(&format!("source {source}: {}", chain(fault)));
     }
     if ended.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAULT) }
+}
+
+async fn print_check(config: &Path, format: OutputFormat, is_verbose: bool) -> ExitCode {
+    let findings = check::check(config).await;
+    match format {
+        OutputFormat::Text => {
+            let is_terminal = io::stdout().is_terminal();
+            let width = terminal_size::terminal_size().filter(|_| is_terminal);
+            let width = width.map(|(width, _)| usize::from(width.0));
+            print(&check::report_text(&findings, is_verbose, width, is_terminal));
+        }
+        OutputFormat::Json => match check::report_json(&findings) {
+            Ok(text) => print(&text),
+            Err(error) => complain(&error.to_string()),
+        },
+    }
+    match check::worst(&findings) {
+        check::Status::Ok => ExitCode::SUCCESS,
+        check::Status::Warning => ExitCode::from(1),
+        check::Status::Critical => ExitCode::from(2),
+    }
 }
 
 fn print_sql(what: SqlVerb) -> ExitCode {

@@ -172,7 +172,7 @@ fn same_database(
         let (then, now) = (progress.database_oid, here.database_oid);
         return Err(ContinuityError::OtherDatabase { then, now });
     }
-    slot.map_or(Ok(()), |slot| fit(slot_name, slot, here))
+    slot.map_or(Ok(()), |slot| fit(slot_name, slot, &here.database))
 }
 
 /// How progress is carried over to the source's timeline; `None` if it is on that.
@@ -213,18 +213,22 @@ fn resume(slot_name: &str, end_lsn: Lsn, slot: Option<&Slot>) -> Result<Plan, Co
 }
 
 /// Why a slot can no longer be read, if it cannot.
-fn invalid(slot: &Slot) -> Option<String> {
+#[must_use]
+pub fn invalid(slot: &Slot) -> Option<String> {
     let lost = || slot.wal_status.clone().filter(|status| status == "lost");
     slot.invalidation_reason.clone().or_else(lost)
 }
 
-/// Whether the slot is one that we could have made.
-fn fit(slot_name: &str, slot: &Slot, here: &Here) -> Result<(), ContinuityError> {
+/// Whether the slot is one that we could have made for a database.
+///
+/// # Errors
+/// [`ContinuityError::SlotUnfit`].
+pub fn fit(slot_name: &str, slot: &Slot, database: &str) -> Result<(), ContinuityError> {
     let is = match (&slot.plugin, &slot.database) {
         (None, _) => "is a physical one".to_owned(),
         (Some(plugin), _) if plugin != "pgoutput" => format!("uses the plugin {plugin:?}"),
-        (_, Some(database)) if *database != here.database => {
-            format!("belongs to database {database:?}")
+        (_, Some(its)) if its != database => {
+            format!("belongs to database {its:?}")
         }
         _ if slot.temporary => "is temporary".to_owned(),
         _ if slot.two_phase => "was made with two_phase".to_owned(),

@@ -30,6 +30,8 @@ mod reload;
 mod retry;
 mod start;
 
+pub use start::identify;
+
 use crate::{
     chain::chain,
     config::{Settings, Source},

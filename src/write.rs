@@ -411,5 +411,5 @@ pub use gap::{begin_anew, count_gaps, open_gap};
 pub use names::look_up;
 use names::{FORGET_NAMES, GIVE_NAMES};
 use parameters::{Arrays, Moved};
-pub use prepare::prepare;
+pub use prepare::{Looked, look, prepare};
 pub use stale::sign_in;

@@ -250,7 +250,7 @@ pub fn holes(catalog: &Catalog, mapping: &Mapping, picture: &Picture) -> Vec<Hol
         };
         // Without a publication nothing is published, and that is said once.
         let is_told = !catalog.is_published && !table.is_published;
-        if let Some((reason, fix)) = catalog.table_fault(table).filter(|_| !is_told) {
+        if let Some((_, reason, fix)) = catalog.table_fault(table).filter(|_| !is_told) {
             holes.push(hole(object(), reason, fix));
         }
         let errors = Compiler::check(mapping, &table.relation, &table.unpublished);

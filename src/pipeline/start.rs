@@ -309,7 +309,10 @@ async fn answered<T>(silence: Duration, answer: impl Future<Output = T>) -> Resu
 }
 
 /// Which server the stream would come from, and whether the session leads there too.
-async fn identify(
+///
+/// # Errors
+/// The source does not answer, or two servers do.
+pub async fn identify(
     session: &Session,
     catalog: &Catalog,
     progress: Option<&Progress>,

@@ -29,12 +29,14 @@ const PIN: &str = "SELECT set_config(name, value, false) FROM (VALUES ('synchron
 const NOTICE_OUR_END: &str = "SELECT set_config('client_connection_check_interval', '5s', false)";
 const INVALID_VALUE: &str = "22023";
 
+/// Whether the schema is there, and of this version.
+const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regprocedure('portal_audit.phantoms(text,bigint,pg_lsn,pg_lsn)') IS NOT NULL AND to_regclass('portal_audit.coverage') IS NOT NULL AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('portal_audit.names') AND attname = 'upto') AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('portal_audit.gaps') AND attname = 'last_commit')";
+
 /// Creates the schema `portal_audit` where it is missing or older.
 ///
 /// # Errors
 /// The role may not create it; then `portal-audit sql audit` is for ops to run. [`WriteError::Shape`]: `events` is not as it is given.
 pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteError> {
-    const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regprocedure('portal_audit.phantoms(text,bigint,pg_lsn,pg_lsn)') IS NOT NULL AND to_regclass('portal_audit.coverage') IS NOT NULL AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('portal_audit.names') AND attname = 'upto') AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('portal_audit.gaps') AND attname = 'last_commit')";
     let client = &session.client;
     answered(timeout, "take its settings", client.execute(PIN, &[])).await?;
     match answered(timeout, "take its settings", client.execute(NOTICE_OUR_END, &[])).await {
@@ -54,6 +56,44 @@ pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteEr
     faults.extend(table_faults(session, timeout).await?);
     faults.extend(missing_privileges(session, timeout).await?);
     if faults.is_empty() { Ok(()) } else { Err(WriteError::Shape { faults }) }
+}
+
+/// What [`prepare`] would find.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// The schema `portal_audit` and the table `events` are there, as this version needs them.
+    pub is_prepared: bool,
+    /// What is missing could be made by this role.
+    pub may_create: bool,
+    /// How `events` differs from what is given, each as `what: fix`.
+    pub shape: Vec<String>,
+    /// What the role may not do, each as `what: fix`.
+    pub privileges: Vec<String>,
+}
+
+/// Looks as [`prepare`] does, and changes nothing.
+///
+/// # Errors
+/// The audit database does not answer.
+pub async fn look(session: &Session, timeout: Duration) -> Result<Looked, WriteError> {
+    const MAY: &str = "SELECT has_database_privilege(current_database(), 'CREATE') AND (to_regclass('public.events') IS NOT NULL OR has_schema_privilege('public', 'CREATE')) AND (to_regnamespace('portal_audit') IS NULL OR pg_has_role((SELECT nspowner FROM pg_namespace WHERE nspname = 'portal_audit'), 'USAGE')), to_regclass('public.events') IS NOT NULL";
+    let client = &session.client;
+    let row = answered(timeout, "look for its schema", client.query_one(PROBE, &[])).await?;
+    let is_prepared = row.get(0);
+    let row = answered(timeout, "look at its privileges", client.query_one(MAY, &[])).await?;
+    let mut looked = Looked { is_prepared, may_create: row.get(0), ..Looked::default() };
+    match refuse_lost_events(session, timeout).await {
+        Err(WriteError::Shape { faults }) => looked.shape = faults,
+        other => other?,
+    }
+    if row.get(1) {
+        looked.shape.extend(column_faults(session, timeout).await?);
+        looked.shape.extend(table_faults(session, timeout).await?);
+    }
+    if is_prepared {
+        looked.privileges = missing_privileges(session, timeout).await?;
+    }
+    Ok(looked)
 }
 
 /// A table that had events and is gone is not made anew in silence.
@@ -96,9 +136,9 @@ async fn column_faults(session: &Session, timeout: Duration) -> Result<Vec<Strin
         };
         missing.retain(|missing| *missing != name);
         if type_name != *given {
-            faults.push(format!("column {name} is of type {type_name}, not {given}"));
+            faults.push(format!("column {name} is of type {type_name}, not {given}: ALTER TABLE public.events ALTER {name} TYPE {given}"));
         } else if !is_whole {
-            faults.push(format!("column {name} cuts its values: its type is not just {given}"));
+            faults.push(format!("column {name} cuts its values, its type is not just {given}: ALTER TABLE public.events ALTER {name} TYPE {given}"));
         }
         if not_null && *null {
             faults.push(format!(
@@ -109,7 +149,11 @@ async fn column_faults(session: &Session, timeout: Duration) -> Result<Vec<Strin
             faults.push(format!("column {name} is generated, so it cannot be written"));
         }
     }
-    faults.extend(missing.iter().map(|name| format!("column {name} is missing")));
+    for (name, given, _) in COLUMNS.iter().filter(|(name, ..)| missing.contains(name)) {
+        faults.push(format!(
+            "column {name} is missing: ALTER TABLE public.events ADD {name} {given}"
+        ));
+    }
     Ok(faults)
 }
 

@@ -13,6 +13,7 @@ mod attempts;
 mod budget;
 mod canary;
 mod changes;
+mod check;
 mod contexts;
 mod coverage;
 mod covered;

@@ -68,6 +68,23 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     ("serve", &["metrics"]),
     ("service", &["chain", "config", "metrics", "pipeline", "serve"]),
+    (
+        "check",
+        &[
+            "budget",
+            "catalog",
+            "chain",
+            "config",
+            "connect",
+            "conninfo",
+            "continuity",
+            "pipeline",
+            "show",
+            "translate",
+            "wire",
+            "write",
+        ],
+    ),
     ("demo", &["chain", "config", "connect", "conninfo", "pipeline", "show", "sql"]),
     ("coverage", &["catalog", "chain", "config", "connect", "translate"]),
     (
@@ -105,7 +122,13 @@ const MODULES: &[(&str, &[&str])] = &[
             "translate",
         ],
     ),
-    ("cli", &["chain", "config", "demo", "pipeline", "service", "show", "sql", "status", "tools"]),
+    (
+        "cli",
+        &[
+            "chain", "check", "config", "demo", "pipeline", "service", "show", "sql", "status",
+            "tools",
+        ],
+    ),
 ];
 
 /// Crates that only some may name: what does IO stands at the rim.
@@ -113,8 +136,8 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "tokio_postgres",
         &[
-            "budget", "catalog", "connect", "demo", "explain", "snapshot", "status", "tools",
-            "write",
+            "budget", "catalog", "check", "connect", "demo", "explain", "snapshot", "status",
+            "tools", "write",
         ],
     ),
     ("postgres_protocol", &["wire"]),
@@ -122,8 +145,8 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "tokio::",
         &[
-            "cli", "connect", "demo", "metrics", "pipeline", "replay", "serve", "service", "tools",
-            "wire", "write",
+            "check", "cli", "connect", "demo", "metrics", "pipeline", "replay", "serve", "service",
+            "tools", "wire", "write",
         ],
     ),
     ("std::net", &["config", "connect", "conninfo", "demo", "service", "wire"]),
@@ -131,7 +154,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("axum", &["serve"]),
     ("hyper", &["serve"]),
     ("sd_notify", &["service"]),
-    ("std::fs", &["config", "conninfo", "demo", "metrics", "replay", "spool", "tools"]),
+    ("std::fs", &["check", "config", "conninfo", "demo", "metrics", "replay", "spool", "tools"]),
     ("rustls", &["connect"]),
     ("x509_cert", &["connect"]),
     ("toml::", &["catalog", "config", "coverage", "translate"]),

@@ -1,0 +1,225 @@
+//! Servers that cannot be reached, that are set badly, or that are not the right one; and the settings themselves.
+
+use super::{Ready, expected, faults_of, paste, told};
+use crate::support::{
+    Wishes, cluster as shared, installation, open, run, standby,
+    standby::{Pair, major},
+    value,
+};
+use portal_audit::{
+    check::{Finding, Status},
+    demo::cluster::{Cluster, Shutdown},
+};
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_that_cannot_be_reached() {
+    let ready = Ready::new("check_unreachable").await;
+    for (old, new, says) in [
+        ("dbname='check_unreachable'", "dbname='nowhere'", "3D000"),
+        ("user='check_unreachable_reader'", "user='check_nobody'", "28000"),
+        (
+            "port=5432 user='check_unreachable_reader'",
+            "port=5433 user='check_unreachable_reader'",
+            "5433",
+        ),
+    ] {
+        let faults = ready.faults_with(old, new).await;
+        assert_eq!(told(&faults), ["reachable critical"], "{faults:#?}");
+        assert!(faults[0].finding.contains(says), "{says}: {faults:#?}");
+        assert_eq!(faults[0].source.as_deref(), Some("check_unreachable"));
+    }
+    let faults = ready.faults_with("dbname='check_unreachable_audit'", "dbname='nowhere'").await;
+    assert_eq!(told(&faults), ["audit_reachable critical"], "{faults:#?}");
+    assert_eq!(faults[0].source, None);
+    // Both, and no further check of either.
+    let text = ready.text.replace("dbname='check_unreachable", "dbname='nowhere");
+    let faults = faults_of(&ready.file(&text)).await;
+    assert_eq!(told(&faults), ["audit_reachable critical", "reachable critical"], "{faults:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_that_cannot_be_read() {
+    let ready = Ready::new("check_settings").await;
+    for (text, says) in [
+        ("[audit]\n", "dsn"),
+        ("[audit]\ndsn = \"host=/tmp\"\nmore = 1\n[[source]]\n", "more"),
+        (
+            "[audit]\ndsn = \"host=/tmp user=u\"\n[[source]]\nname = \"p\"\ndsn = \"host=/tmp user=u\"\nmapping = \"nowhere\"\n",
+            "there is no built-in mapping",
+        ),
+    ] {
+        let faults = faults_of(&ready.file(text)).await;
+        assert_eq!(told(&faults), ["settings critical"], "{faults:#?}");
+        assert!(faults[0].finding.contains(says), "{faults:#?}");
+    }
+    // Faults of the mapping's own, each with its place.
+    let mapping = ready.folder.path().join("bad.toml");
+    fs::write(&mapping, "[[event]]\ntype = \"t\"\ntable = \"users\"\n").unwrap();
+    let faults = ready.faults_with("\"merge-reference\"", "\"bad.toml\"").await;
+    assert_eq!(told(&faults), ["settings critical"], "{faults:#?}");
+    assert!(faults[0].finding.contains("bad.toml:"), "{faults:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_in_the_settings() {
+    let ready = Ready::new("check_secrets").await;
+    let user = format!("user='{}'", ready.reader);
+    let text = ready.text.replacen(&user, &format!("{user} password=hunter2"), 1);
+    let path = ready.file(&text);
+    let faults = faults_of(&path).await;
+    assert_eq!(told(&faults), ["inline_password warning"], "{faults:#?}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let faults = faults_of(&path).await;
+    assert_eq!(told(&faults), ["inline_password critical"], "{faults:#?}");
+    assert!(!format!("{faults:?}").contains("hunter2"), "{faults:#?}");
+
+    let pgpass = ready.folder.path().join("pgpass");
+    fs::write(&pgpass, "*:*:*:*:hunter2\n").unwrap();
+    fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o644)).unwrap();
+    let passfile = format!("{user} passfile={}", pgpass.display());
+    let text = ready.text.replacen(&user, &passfile, 1);
+    let path = ready.file(&text);
+    let faults = faults_of(&path).await;
+    assert_eq!(told(&faults), ["passfile critical"], "{faults:#?}");
+    assert_eq!(faults[0].fix, format!("chmod 0600 {}", pgpass.display()));
+    fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(told(&faults_of(&path).await), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_not_there() {
+    let ready = Ready::new("check_folder").await;
+    let text: Vec<&str> =
+        ready.text.lines().filter(|line| !line.starts_with("spool_folder")).collect();
+    let text = text.join("\n") + "\nspool_folder = \"/nowhere/at/all\"\n";
+    let faults = faults_of(&ready.file(&text)).await;
+    assert_eq!(told(&faults), ["spool_folder critical"], "{faults:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_database_for_both() {
+    let ready = Ready::new("check_both").await;
+    run(&ready.portal.source, portal_audit::sql::audit()).await;
+    let faults = ready.faults_with("dbname='check_both_audit'", "dbname='check_both'").await;
+    assert_eq!(told(&faults), ["audit_is_source warning"], "{faults:#?}");
+}
+
+/// Server by server, for these are of all databases at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_are_set_badly() {
+    let settings = [
+        ("wal_level", "replica"),
+        ("max_replication_slots", "0"),
+        ("max_wal_senders", "0"),
+        ("max_connections", "12"),
+    ];
+    let cluster = Cluster::start(&installation(), &settings).unwrap();
+    let ready = Ready::on(&cluster, "check_badly").await;
+    let postgres = open(&cluster, "postgres").await;
+    let mut finds = vec![
+        "wal_level critical",
+        "replication_slots critical",
+        "replication critical",
+        "connections warning",
+        "max_slot_wal_keep_size warning",
+        "audit_durability critical",
+    ];
+    if major() >= 18 {
+        run(&postgres, "ALTER SYSTEM SET idle_replication_slot_timeout = '1d'").await;
+        finds.push("idle_replication_slot_timeout warning");
+    }
+    if major() >= 17 {
+        run(&postgres, "ALTER SYSTEM SET synchronized_standby_slots = 'nobody'").await;
+        finds.push("synchronized_standby_slots critical");
+    }
+    run(&postgres, "SELECT pg_reload_conf()").await;
+    let loaded = async || ready.faults().await.len() == finds.len();
+    crate::support::wait_for("the server to read its settings", loaded).await;
+    let faults = ready.faults().await;
+    assert_eq!(told(&faults), expected(&finds), "{faults:#?}");
+
+    // What takes no restart is mended by what is printed.
+    for id in ["max_slot_wal_keep_size", "idle_replication_slot_timeout"] {
+        let Some(fault) = faults.iter().find(|fault| fault.check == id) else { continue };
+        paste(&postgres, &fault.fix).await;
+        finds.retain(|find| !find.starts_with(id));
+    }
+    let loaded = async || ready.faults().await.len() == finds.len();
+    crate::support::wait_for("the server to read its settings", loaded).await;
+    assert_eq!(told(&ready.faults().await), expected(&finds));
+
+    // Less than the budget is as bad.
+    run(&postgres, "ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'").await;
+    run(&postgres, "SELECT pg_reload_conf()").await;
+    finds.push("max_slot_wal_keep_size warning");
+    let loaded = async || ready.faults().await.len() == finds.len();
+    crate::support::wait_for("the server to read its settings", loaded).await;
+    assert_eq!(told(&ready.faults().await), expected(&finds));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn standbys() {
+    let (pair, portal) =
+        Pair::start_unsynchronised(Wishes { name: "check_standby", ..Wishes::default() }).await;
+    pair.caught_up().await;
+    let portal = standby::moved(portal, &pair.primary, &pair.standby).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("portal-audit.toml");
+    let mut text = portal.settings_text;
+    fs::write(&path, &text).unwrap();
+    let faults = faults_of(&path).await;
+    let critical = |faults: &[Finding]| -> Vec<&'static str> {
+        let critical = faults.iter().filter(|fault| fault.status == Status::Critical);
+        critical.map(|fault| fault.check).collect()
+    };
+    // These servers run without fsync.
+    assert_eq!(critical(&faults), ["audit_durability", "primary"], "{faults:#?}");
+    let dsn = |cluster: &Cluster, database| format!("{:?}", cluster.dsn(database, "postgres"));
+    let on_primary = dsn(shared(), "check_standby_audit");
+    assert!(text.contains(&on_primary));
+    text = text.replace(&on_primary, &dsn(&pair.standby, "postgres"));
+    fs::write(&path, &text).unwrap();
+    let faults = faults_of(&path).await;
+    assert_eq!(
+        critical(&faults),
+        ["audit_writable", "audit_schema", "audit_durability", "primary"],
+        "{faults:#?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_an_encoding() {
+    let ready = Ready::new("check_utf8").await;
+    run(
+        &ready.postgres,
+        "CREATE DATABASE check_ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0",
+    )
+    .await;
+    let source = open(super::cluster(), "check_ascii").await;
+    run(&source, portal_audit::demo::portal::PORTAL_SQL).await;
+    run(&source, &ready.source_sql()).await;
+    let faults = ready.faults_with("dbname='check_utf8'", "dbname='check_ascii'").await;
+    assert_eq!(told(&faults), ["server_encoding warning"], "{faults:#?}");
+}
+
+/// The check itself leaves nothing behind, and cannot: its sessions are read-only.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_changes_nothing() {
+    let mut cluster = Cluster::start(&installation(), &[("fsync", "on")]).unwrap();
+    let ready = Ready::on(&cluster, "check_quiet").await;
+    let postgres = open(&cluster, "postgres").await;
+    run(&postgres, "CHECKPOINT").await;
+    let written = "SELECT pg_current_xact_id_if_assigned() IS NULL AND (SELECT count(*) FROM pg_replication_slots) = 0";
+    let next = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text";
+    let before: String = value(&postgres, next).await;
+    for _ in 0..3 {
+        drop(ready.faults().await);
+    }
+    assert_eq!(value::<String>(&postgres, next).await, before, "no transaction wrote");
+    assert!(value::<bool>(&postgres, written).await);
+    drop(postgres);
+    cluster.stop_server(Shutdown::Fast).unwrap();
+    let faults = ready.faults().await;
+    assert_eq!(told(&faults), ["audit_reachable critical", "reachable critical"], "{faults:#?}");
+}
