@@ -166,9 +166,8 @@ async fn open(conninfo: &ConnInfo) -> Result<Session, Found> {
     let session = match connect::connect(conninfo, "check").await {
         Ok(session) => session,
         Err(error) => {
-            let sqlstate = error.sqlstate().map(|code| format!(" (SQLSTATE {code})"));
-            let finding = format!("{}{}", chain(&error), sqlstate.unwrap_or_default());
-            return Err(Found::critical(&object, finding, way_in(conninfo, error.sqlstate())));
+            let fix = way_in(conninfo, error.sqlstate());
+            return Err(Found::critical(&object, chain(&error), fix));
         }
     };
     let pinned = session.client.batch_execute(PIN).await;

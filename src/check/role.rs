@@ -100,8 +100,7 @@ fn replication(role: &Role) -> Verdict {
         ),
         _ => "# name the server itself in the dsn: a pooler does not pass replication on".to_owned(),
     };
-    let state = sqlstate.as_ref().map(|state| format!(" (SQLSTATE {state})")).unwrap_or_default();
-    let finding = format!("no replication connection: {why}{state}; {}", role.walsenders);
+    let finding = format!("no replication connection: {why} ({})", role.walsenders);
     Err(vec![Found::critical(&role.object(), finding, fix)])
 }
 
