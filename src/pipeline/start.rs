@@ -60,7 +60,6 @@ pub(super) async fn start(
     let audit = open_audit(settings, source).await?;
     write::prepare(&audit, timeout).await.map_err(Fault::Write)?;
     write::store_event_types(&audit, &source.mapping, timeout).await.map_err(Fault::Write)?;
-    tell_of_audit(metrics, &audit, source, timeout).await?;
 
     let session = connect::connect(&source.conninfo, &source.name).await.map_err(Fault::Source)?;
     tell_certificate(metrics, "source", &session);
@@ -71,7 +70,7 @@ pub(super) async fn start(
         write::load_progress(&audit, &source.name, timeout).await.map_err(Fault::Write)?;
     let is_streamed = progress.as_ref().is_some_and(|progress| !progress.creating);
     let is_alone = is_streamed && slot.as_ref().is_some_and(|slot| slot.active_pid.is_none());
-    write::sign_in(&audit, &source.name, is_alone, timeout).await.map_err(Fault::Write)?;
+    sign_in(&audit, source, is_alone, timeout, metrics).await?;
     let covered = covered(&audit, source, &catalog, progress.as_ref(), timeout).await?;
 
     // An SQL_ASCII database may hold any bytes: converting them would stop the stream for good, so they come raw.
@@ -219,12 +218,15 @@ fn pass(
     }
 }
 
-async fn tell_of_audit(
-    metrics: &SourceMetrics,
+/// Ends what a session before this one left behind; not before that is `events` asked, which that one may hold.
+async fn sign_in(
     audit: &Session,
     source: &Source,
+    is_alone: bool,
     timeout: Duration,
+    metrics: &SourceMetrics,
 ) -> Result<(), Fault> {
+    write::sign_in(audit, &source.name, is_alone, timeout).await.map_err(Fault::Write)?;
     let gaps = write::count_gaps(audit, &source.name, timeout).await;
     metrics.gaps(gaps.map_err(Fault::Write)?);
     tell_certificate(metrics, "audit", audit);

@@ -406,7 +406,7 @@ fn a_key_file_must_be_kept() {
     };
     assert!(parse().unwrap_err().contains("cannot read"));
     std::fs::write(&file, "only-fifteen-by\n").unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     assert!(parse().unwrap_err().contains("others may read the key file"));
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     let short = parse().unwrap_err();
