@@ -1,6 +1,6 @@
 -- What ops run on the source database {{database}}, as the owner of its tables or a superuser, with psql. Safe to run again:
---     portal-audit sql source --config portal-audit.toml | psql -d {{database}}
--- It makes the role, the publication, and the replica identities that the mapping needs. It refuses, and changes nothing, where that
+--     portal-audit sql source --config portal-audit.toml{{flags}} | psql -d {{database}}
+-- {{makes}} It refuses, and changes nothing, where that
 -- would break the portal's own writes or publish a column whose name is a secret's. Each statement that it runs is told as a NOTICE.
 -- The server needs wal_level = logical. Set max_slot_wal_keep_size, so that a sidecar that is away cannot fill the disk.
 -- Run it before the sidecar's first start: a slot that is older than its publication cannot be read on PostgreSQL 14 to 17.
@@ -115,21 +115,7 @@ BEGIN
       EXECUTE format('GRANT SELECT (%s) ON %s TO %I',
                      (SELECT string_agg(quote_ident(c), ', ') FROM unnest(listed) AS c), tbl.name, wanted_role);
     END IF;
-  END LOOP;
+{{found}}  END LOOP;
 
-  -- Never dropped: while a slot lives, a publication that is missing for a moment stops it for good.
-  IF EXISTS (SELECT FROM pg_publication WHERE pubname = wanted_publication) THEN
-    -- The options first: at no moment may a table be published without what its identity needs. Not if they are so already: each
-    -- ALTER of a publication's row is told as a change of what is covered.
-    IF options LIKE '%generated%' OR NOT EXISTS (SELECT FROM pg_publication WHERE pubname = wanted_publication
-         AND pubinsert AND pubupdate AND pubdelete AND pubtruncate AND pubviaroot) THEN
-      EXECUTE format('ALTER PUBLICATION %I SET (%s)', wanted_publication, options);
-    END IF;
-    statement := format('ALTER PUBLICATION %I SET TABLE %s', wanted_publication, array_to_string(tables, ', '));
-    RAISE NOTICE '%', statement;  EXECUTE statement;
-  ELSE
-    statement := format('CREATE PUBLICATION %I FOR TABLE %s WITH (%s)', wanted_publication, array_to_string(tables, ', '), options);
-    RAISE NOTICE '%', statement;  EXECUTE statement;
-  END IF;
-END $portal_audit$;
+{{publish}}END $portal_audit$;
 COMMIT;

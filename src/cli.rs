@@ -86,7 +86,16 @@ pub enum Verb {
 #[derive(Debug, Subcommand)]
 pub enum SqlVerb {
     /// For the source database: role, publication, replica identities
-    Source(SourceArguments),
+    Source {
+        #[command(flatten)]
+        source: SourceArguments,
+        /// For whom: an operator gets what its resources declare, as YAML, which says what SQL is left to run
+        #[arg(long = "for", value_enum, default_value_t = Keeper::Plain)]
+        keeper: Keeper,
+        /// The SQL that those resources leave to run
+        #[arg(long)]
+        rest: bool,
+    },
     /// For the source database: takes portal-audit off again
     Undo(SourceArguments),
     /// For the source database, if its owner consents: the trigger that tells who the caller is
@@ -99,6 +108,14 @@ pub enum SqlVerb {
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
     },
+}
+
+/// Who keeps the source's server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Keeper {
+    Plain,
+    CloudnativePg,
+    Zalando,
 }
 
 #[derive(Debug, clap::Args)]
@@ -197,7 +214,7 @@ async fn print_check(config: &Path, format: OutputFormat, is_verbose: bool) -> E
 }
 
 fn print_sql(what: SqlVerb) -> ExitCode {
-    let (arguments, render): (_, fn(&Source) -> String) = match what {
+    let (arguments, render): (_, fn(&Settings, &Source) -> String) = match what {
         SqlVerb::Audit { config: None } => {
             print(sql::audit());
             return ExitCode::SUCCESS;
@@ -219,8 +236,8 @@ fn print_sql(what: SqlVerb) -> ExitCode {
             print(sql::attempt());
             return ExitCode::SUCCESS;
         }
-        SqlVerb::Source(arguments) => (arguments, sql::source),
-        SqlVerb::Undo(arguments) => (arguments, sql::undo),
+        SqlVerb::Source { source, keeper, rest } => (source, source_printer(keeper, rest)),
+        SqlVerb::Undo(arguments) => (arguments, |_, source| sql::undo(source)),
     };
     let settings = match Settings::load(&arguments.config) {
         Ok(settings) => settings,
@@ -236,8 +253,22 @@ fn print_sql(what: SqlVerb) -> ExitCode {
         complain(&format!("say which source with --source: {}", names.join(", ")));
         return ExitCode::from(EXIT_SETTINGS);
     };
-    print(&render(source));
+    print(&render(&settings, source));
     ExitCode::SUCCESS
+}
+
+fn source_printer(keeper: Keeper, is_rest: bool) -> fn(&Settings, &Source) -> String {
+    match (keeper, is_rest) {
+        (Keeper::CloudnativePg, false) => {
+            |settings, source| sql::cloudnative_pg(source, settings.limits.wal_budget_bytes)
+        }
+        (Keeper::CloudnativePg, true) => |_, source| sql::beside_publication(source),
+        (Keeper::Zalando, false) => {
+            |settings, source| sql::zalando(source, settings.limits.wal_budget_bytes)
+        }
+        // Zalando's operator has no publications, so all of it is left.
+        (Keeper::Plain, _) | (Keeper::Zalando, true) => |_, source| sql::source(source),
+    }
 }
 
 async fn print_status(settings: &Settings, format: OutputFormat) -> ExitCode {

@@ -1,5 +1,9 @@
 //! The SQL that ops run, filled in for their settings: the text is in `sql/`.
 
+mod operators;
+
+pub use operators::{beside_publication, cloudnative_pg, zalando};
+
 use crate::{
     budget,
     config::{Settings, Source},
@@ -11,6 +15,7 @@ use crate::{
 };
 
 const SOURCE_SQL: &str = include_str!("../sql/source.sql");
+const PUBLISH_SQL: &str = include_str!("../sql/publish.sql");
 const UNDO_SQL: &str = include_str!("../sql/undo.sql");
 const CONTEXT_SQL: &str = include_str!("../sql/context.sql");
 const LOGIN_SQL: &str = include_str!("../sql/login.sql");
@@ -19,6 +24,13 @@ const ATTEMPT_SQL: &str = include_str!("../sql/attempt.sql");
 /// For the source: role, publication, replica identities.
 #[must_use]
 pub fn source(source: &Source) -> String {
+    let makes =
+        "It makes the role, the publication, and the replica identities that the mapping needs.";
+    render(source, "", makes, ["", PUBLISH_SQL])
+}
+
+/// The script of a source. `flags`: of the verb that prints it. `makes`: its own word on that. `found` and `publish`: what it does with each table that it found, and with all of them.
+fn render(source: &Source, flags: &str, makes: &str, [found, publish]: [&str; 2]) -> String {
     let array = |columns: &std::collections::BTreeSet<String>| {
         let quoted: Vec<String> = columns.iter().map(|column| literal(column)).collect();
         format!("ARRAY[{}]::TEXT[]", quoted.join(", "))
@@ -37,6 +49,10 @@ pub fn source(source: &Source) -> String {
         })
         .collect();
     SOURCE_SQL
+        .replace("{{flags}}", flags)
+        .replace("{{makes}}", makes)
+        .replace("{{found}}", found)
+        .replace("{{publish}}", publish)
         .replace("{{database}}", source.conninfo.dbname())
         .replace("{{role}}", &literal(source.conninfo.user()))
         .replace("{{publication}}", &literal(&source.publication))

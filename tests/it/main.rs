@@ -31,6 +31,7 @@ mod logins;
 mod mapping;
 mod names;
 mod network;
+mod operators;
 mod ops;
 mod oracle;
 mod order;
