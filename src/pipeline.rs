@@ -315,9 +315,10 @@ async fn write(
             Work::Write { batch, end, idle } => {
                 let began = Instant::now();
                 writer.write(&batch, end).await.map_err(Fault::Write)?;
+                let took = began.elapsed();
                 drop(idle);
-                metrics.wrote(&batch, end, began.elapsed());
                 written.send_replace(writer.end_lsn());
+                metrics.wrote(&batch, end, took);
                 if !batch.attempts.is_empty() {
                     stored.notify_one();
                 }

@@ -92,7 +92,7 @@ impl Series {
         let mut counters = |name, help| put(registry, name, None, help, Counters::default());
         let transactions = counters("transactions", "Source transactions that were written");
         let changes = counters("changes", "Row changes of those transactions");
-        let events_written = counters("events_written", "Events that were committed to the audit database");
+        let events_written = counters("events_written", "Events that were written to the audit database; those of a large transaction whose session breaks are counted again");
         let unmapped = counters("unmapped_changes", "Published row changes that no rule of the mapping took");
         let reconnects = counters("reconnects", "Sessions with the source that ended and were tried again");
         let errors = counters("errors", "Sessions that ended with a fault, by the stage that found it");
