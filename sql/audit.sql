@@ -30,7 +30,6 @@ END $$;
 
 -- 2. What the sidecar keeps for itself.
 CREATE SCHEMA IF NOT EXISTS portal_audit;
-COMMENT ON SCHEMA portal_audit IS 'portal-audit: progress, names and event types';
 
 -- A source is in state `creating` from before its slot exists until its first snapshot is written: only then may a slot be dropped by us.
 CREATE TABLE IF NOT EXISTS portal_audit.progress (

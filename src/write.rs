@@ -19,8 +19,15 @@ use tokio_postgres::{
     types::{PgLsn, ToSql},
 };
 
-/// The DDL of the audit database.
-pub const AUDIT_SQL: &str = include_str!("../sql/audit.sql");
+/// The DDL of the audit database: tables, proof, what admins query, retention, who sees what, and its version.
+pub const AUDIT_SQL: &str = concat!(
+    include_str!("../sql/audit.sql"),
+    include_str!("../sql/proof.sql"),
+    include_str!("../sql/views.sql"),
+    include_str!("../sql/retention.sql"),
+    include_str!("../sql/access.sql"),
+    include_str!("../sql/version.sql"),
+);
 
 /// Up to this many events a single statement is cheaper than a COPY.
 const STATEMENT_EVENTS_MAX: usize = 100;

@@ -29,8 +29,8 @@ const PIN: &str = "SELECT set_config(name, value, false) FROM (VALUES ('synchron
 const NOTICE_OUR_END: &str = "SELECT set_config('client_connection_check_interval', '5s', false)";
 const INVALID_VALUE: &str = "22023";
 
-/// Whether the schema is there, and of this version.
-const PROBE: &str = "SELECT to_regprocedure('portal_audit.advance(text,pg_lsn,pg_lsn,timestamptz,timestamptz,bigint,bigint,bigint)') IS NOT NULL AND to_regclass('public.events') IS NOT NULL AND to_regclass('portal_audit.unmapped') IS NOT NULL AND to_regclass('portal_audit.attempts') IS NOT NULL AND to_regclass('portal_audit.gaps') IS NOT NULL AND to_regprocedure('portal_audit.phantoms(text,bigint,pg_lsn,pg_lsn)') IS NOT NULL AND to_regclass('portal_audit.coverage') IS NOT NULL AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('portal_audit.names') AND attname = 'upto') AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('portal_audit.gaps') AND attname = 'last_commit')";
+/// Whether the schema is there, and of this version (the number that the script leaves at its end), and the tables that are written here.
+const PROBE: &str = "SELECT coalesce(obj_description(to_regnamespace('portal_audit'), 'pg_namespace') = 'portal-audit, schema 2', false) AND NOT EXISTS (SELECT FROM unnest(ARRAY['public.events', 'portal_audit.progress', 'portal_audit.names', 'portal_audit.event_types', 'portal_audit.unmapped', 'portal_audit.attempts', 'portal_audit.gaps', 'portal_audit.coverage', 'portal_audit.trees', 'portal_audit.seals']) AS wanted WHERE to_regclass(wanted) IS NULL)";
 
 /// Creates the schema `portal_audit` where it is missing or older.
 ///

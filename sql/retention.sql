@@ -1,0 +1,2 @@
+
+-- 7. Retention and erasure.
