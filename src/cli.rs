@@ -1,6 +1,7 @@
 //! The verbs, their flags, and what they print. No work of its own.
 
 use crate::{
+    ask,
     chain::chain,
     check,
     config::{ConfigError, Settings, Source},
@@ -68,6 +69,12 @@ pub enum Verb {
         #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
         format: OutputFormat,
     },
+    /// Show events of the log: filtered, page by page, or as they arrive
+    Events(ask::EventsArguments),
+    /// Tell the story of one user, organization, project or experiment
+    History(ask::HistoryArguments),
+    /// Count users, projects, organizations, experiments and what they do, now or at any time
+    Stats(ask::StatsArguments),
     /// Check, test and begin mappings
     Mapping {
         #[command(subcommand)]
@@ -146,6 +153,9 @@ pub async fn run(cli: Cli) -> ExitCode {
             Err(error) => settings_error(&error),
         },
         Verb::Check { config, format, verbose } => print_check(&config, format, verbose).await,
+        Verb::Events(arguments) => ask::events(arguments).await,
+        Verb::History(arguments) => ask::history(arguments).await,
+        Verb::Stats(arguments) => ask::stats(arguments).await,
         Verb::Mapping { what } => tools::mapping(what).await,
         Verb::Coverage(arguments) => tools::coverage(arguments).await,
         Verb::Explain(arguments) => tools::explain(arguments).await,

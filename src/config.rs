@@ -209,10 +209,23 @@ pub struct Source {
     pub identifier_key: Option<IdentifierKey>,
 }
 
-/// Reads the environment: libpq's variables are the only ones.
+/// Reads the environment: libpq's variables, and what says how wide and in which colours to write, are the only ones.
 #[expect(clippy::disallowed_methods, reason = "this is the one reader of the environment")]
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Whether whoever runs this wants no colours: `NO_COLOR` is set and not empty (no-color.org), or the terminal cannot show them.
+#[must_use]
+pub fn is_colourless() -> bool {
+    let is_set = environment("NO_COLOR").is_some_and(|value| !value.is_empty());
+    is_set || environment("TERM").is_some_and(|value| value == "dumb")
+}
+
+/// How wide lines shall be where no terminal says it: `COLUMNS`.
+#[must_use]
+pub fn columns() -> Option<usize> {
+    environment("COLUMNS")?.parse().ok().filter(|columns| *columns > 0)
 }
 
 /// Parses a connection string with libpq's environment defaults.

@@ -9,6 +9,7 @@
     reason = "a test that fails should say so at once; `pub` says here what the tests may use"
 )]
 
+mod ask;
 mod attempts;
 mod budget;
 mod canary;

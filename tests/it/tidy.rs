@@ -11,6 +11,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Module, the modules of ours that it may use. Arrows go one way: nobody uses a module that uses it.
 const MODULES: &[(&str, &[&str])] = &[
     ("chain", &[]),
+    ("filter", &[]),
     ("lsn", &[]),
     ("timestamp", &[]),
     ("conninfo", &[]),
@@ -122,11 +123,12 @@ const MODULES: &[(&str, &[&str])] = &[
             "translate",
         ],
     ),
+    ("ask", &["chain", "config", "connect", "conninfo", "filter", "pipeline", "show"]),
     (
         "cli",
         &[
-            "chain", "check", "config", "demo", "pipeline", "service", "show", "sql", "status",
-            "tools",
+            "ask", "chain", "check", "config", "demo", "pipeline", "service", "show", "sql",
+            "status", "tools",
         ],
     ),
 ];
@@ -136,8 +138,8 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "tokio_postgres",
         &[
-            "budget", "catalog", "check", "connect", "demo", "explain", "snapshot", "status",
-            "tools", "write",
+            "ask", "budget", "catalog", "check", "connect", "demo", "explain", "filter",
+            "snapshot", "status", "tools", "write",
         ],
     ),
     ("postgres_protocol", &["wire"]),
@@ -145,8 +147,8 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "tokio::",
         &[
-            "check", "cli", "connect", "demo", "metrics", "pipeline", "replay", "serve", "service",
-            "tools", "wire", "write",
+            "ask", "check", "cli", "connect", "demo", "metrics", "pipeline", "replay", "serve",
+            "service", "tools", "wire", "write",
         ],
     ),
     ("std::net", &["config", "connect", "conninfo", "demo", "service", "wire"]),
