@@ -123,6 +123,8 @@ pub struct Limits {
     pub coverage_interval_ms: u64,
     /// How often the source is asked how transactions ended whose attempts wait, in milliseconds.
     pub attempt_interval_ms: u64,
+    /// How often the audit database's derived tables (users, members, stats as of any time) are brought up with the record, in milliseconds.
+    pub keep_interval_ms: u64,
     /// Longest wait before a source is tried again, in seconds.
     pub retry_max_seconds: u64,
     /// Bytes of log that our slot may keep on a source's disk. Warnings come at 50 and 80 %.
@@ -160,6 +162,7 @@ impl Default for Limits {
             complete_interval_ms: 2_000,
             coverage_interval_ms: 5_000,
             attempt_interval_ms: 500,
+            keep_interval_ms: 1_000,
             retry_max_seconds: 10,
             wal_budget_bytes: 16 << 30,
             wal_budget_action: WalBudgetAction::Release,
@@ -307,6 +310,7 @@ fn check_limits(limits: &Limits) -> Result<(), String> {
         ("complete_interval_ms", limits.complete_interval_ms),
         ("coverage_interval_ms", limits.coverage_interval_ms),
         ("attempt_interval_ms", limits.attempt_interval_ms),
+        ("keep_interval_ms", limits.keep_interval_ms),
         ("retry_max_seconds", limits.retry_max_seconds),
         ("wal_budget_bytes", limits.wal_budget_bytes),
         ("wal_check_interval_ms", limits.wal_check_interval_ms),

@@ -8,6 +8,7 @@ mod notify;
 use crate::{
     chain::chain,
     config::{ConfigError, Settings},
+    keep,
     metrics::Metrics,
     pipeline::{self, Ended},
     serve,
@@ -132,6 +133,7 @@ async fn until_next(
     signals: &mut Signals,
 ) -> Result<Next, ServiceError> {
     let (stop, stopped) = watch::channel(false);
+    let mut kept = pin!(keep::keep(settings));
     let mut sources = pin!(pipeline::run_accepting(settings.clone(), accepted, metrics, stopped));
     let mut reloads: JoinSet<Result<Settings, ReloadError>> = JoinSet::new();
     let mut next = None;
@@ -139,6 +141,7 @@ async fn until_next(
     let ended = loop {
         tokio::select! {
             ended = &mut sources => break ended,
+            never = &mut kept => match never {},
             Some(read) = reloads.join_next() => match read {
                 Ok(Ok(read)) => {
                     next = Some(read);

@@ -28,6 +28,8 @@ pub struct ShownEvent {
 
 /// What stands for a value that is not known.
 const UNKNOWN: &str = "(unknown)";
+/// What stands for a list without items.
+const NONE: &str = "(none)";
 
 impl ShownEvent {
     /// The sentence of an event type, its placeholders filled once: what they hold is never filled again.
@@ -63,6 +65,7 @@ impl ShownEvent {
     fn payload_value(&self, key: &str) -> Option<Cow<'_, str>> {
         match self.payload.get(key)? {
             serde_json::Value::String(text) => Some(Cow::from(text.as_str())),
+            serde_json::Value::Array(items) if items.is_empty() => Some(Cow::from(NONE)),
             serde_json::Value::Array(items) => {
                 let items = items
                     .iter()

@@ -97,7 +97,12 @@ impl Sidecar {
     fn start(settings: crate::config::Settings) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(crate::pipeline::run(settings, stopped));
+        tasks.spawn(async move {
+            tokio::select! {
+                ended = crate::pipeline::run(settings.clone(), stopped) => ended,
+                never = crate::keep::keep(&settings) => match never {},
+            }
+        });
         Self { stop, tasks }
     }
 

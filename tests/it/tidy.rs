@@ -68,7 +68,8 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("serve", &["metrics"]),
-    ("service", &["chain", "config", "metrics", "pipeline", "serve"]),
+    ("keep", &["chain", "config", "connect"]),
+    ("service", &["chain", "config", "keep", "metrics", "pipeline", "serve"]),
     (
         "check",
         &[
@@ -86,7 +87,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "write",
         ],
     ),
-    ("demo", &["chain", "config", "connect", "conninfo", "pipeline", "show", "sql"]),
+    ("demo", &["chain", "config", "connect", "conninfo", "keep", "pipeline", "show", "sql"]),
     ("coverage", &["catalog", "chain", "config", "connect", "translate"]),
     (
         "replay",
@@ -140,6 +141,8 @@ const CRATES: &[(&str, &[&str])] = &[
         &[
             "ask", "budget", "catalog", "check", "connect", "demo", "explain", "filter",
             "snapshot", "status", "tools", "write",
+            "budget", "catalog", "check", "connect", "demo", "explain", "keep", "snapshot",
+            "status", "tools", "write",
         ],
     ),
     ("postgres_protocol", &["wire"]),
@@ -148,6 +151,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "tokio::",
         &[
             "ask", "check", "cli", "connect", "demo", "metrics", "pipeline", "replay", "serve",
+            "check", "cli", "connect", "demo", "keep", "metrics", "pipeline", "replay", "serve",
             "service", "tools", "wire", "write",
         ],
     ),

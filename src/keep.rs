@@ -1,0 +1,110 @@
+//! Keeps the derived tables of the audit database up with the record: calls `portal_audit.fold` in small pieces, beside the sources and never in their way.
+//!
+//! # What it costs the writers
+//! Nothing waits for it: it takes no lock that the write stage takes. It rests after each piece as long as the piece took, and nine times as long while a source is far behind, so that it uses at most half of one core of the audit database, or a tenth.
+
+use crate::{
+    chain::chain,
+    config::Settings,
+    connect::{self, ConnectError, Session},
+};
+use std::{convert::Infallible, time::Duration};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Events of one piece: about a tenth of a second's work.
+const PIECE_EVENTS: i32 = 2_000;
+/// Rests of a piece's length: while a source is far behind, and otherwise.
+const RESTS: (u32, u32) = (9, 1);
+/// Longest wait after a fault.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Wait after a fault of a login: servers and directories count those, and the sources try it too.
+const WAIT_NOT_LET_IN: Duration = Duration::from_secs(600);
+
+/// Takes a piece, and says whether a source's record is more than a minute old.
+const FOLD: &str = "SELECT portal_audit.fold($1), coalesce((SELECT min(complete_to) < now() - interval '1 minute' FROM portal_audit.progress), false)";
+
+/// Why the derived tables are not kept up. The server's report is not a source, because printing that prints DETAIL too.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    #[error("cannot reach the audit database")]
+    Connect(#[source] ConnectError),
+    #[error("the audit database refused to fold: {}{}", connect::describe(report), hint(report))]
+    Database { report: tokio_postgres::Error },
+    #[error("the audit database did not fold within {seconds} s")]
+    Silent { seconds: u64 },
+}
+
+fn hint(report: &tokio_postgres::Error) -> &'static str {
+    match connect::sqlstate_of(report) {
+        Some("42501") => ". GRANT portal_audit_writer to the sidecar's role",
+        Some("3F000" | "42P01" | "42883") => ". Run `portal-audit sql audit` there",
+        _ => "",
+    }
+}
+
+impl KeepError {
+    fn is_not_let_in(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.is_definite() || error.is_of_secrets())
+    }
+}
+
+/// Folds what is written, for as long as it is polled. A fault is told once, and tried again.
+pub async fn keep(settings: &Settings) -> Infallible {
+    let interval = Duration::from_millis(settings.limits.keep_interval_ms);
+    let mut wait = interval;
+    let mut is_told = false;
+    let mut session = None;
+    loop {
+        sleep(wait).await;
+        match pieces(settings, &mut session).await {
+            Ok(0) if !is_told => wait = interval,
+            Ok(events) => {
+                tracing::debug!(events, "the derived tables are up with the record");
+                (wait, is_told) = (interval, false);
+            }
+            Err(error) => {
+                session = None;
+                wait = match error.is_not_let_in() {
+                    true => WAIT_NOT_LET_IN,
+                    false => (wait * 2).clamp(interval, WAIT_MAX.max(interval)),
+                };
+                let error = chain(&error);
+                // The first turn may come before the schema is made.
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(
+                        error,
+                        "the derived tables (users, members, stats) fall behind; the record does not, and it is tried again"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Piece after piece until nothing is left. Gives how many events they were.
+async fn pieces(settings: &Settings, session: &mut Option<Session>) -> Result<i64, KeepError> {
+    let open = match session.take() {
+        Some(open) if !open.client.is_closed() => open,
+        Some(_) | None => {
+            connect::connect(&settings.audit, "keep").await.map_err(KeepError::Connect)?
+        }
+    };
+    let open = session.insert(open);
+    let mut events = 0;
+    loop {
+        let begun = Instant::now();
+        let answer = open.client.query_one(FOLD, &[&PIECE_EVENTS]);
+        let limit = settings.limits.audit_timeout();
+        let row = timeout(limit, answer)
+            .await
+            .map_err(|_elapsed| KeepError::Silent { seconds: limit.as_secs() })?
+            .map_err(|report| KeepError::Database { report })?;
+        let (taken, is_behind): (i64, bool) = (row.get(0), row.get(1));
+        if taken == 0 {
+            return Ok(events);
+        }
+        events += taken;
+        let (far, near) = RESTS;
+        sleep(begun.elapsed() * if is_behind { far } else { near }).await;
+    }
+}
