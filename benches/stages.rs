@@ -1,11 +1,16 @@
-//! What stages 2 to 4 cost per change, without a server: `cargo bench --bench stages`. `./x bench` measures the whole.
+//! What stages 2 to 4 and leaves cost per change, without a server: `cargo bench --bench stages`. `./x bench` measures the whole.
 
 #[path = "../tests/support/pgoutput.rs"]
 mod pgoutput;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use pgoutput::{Stages, stream};
-use portal_audit::{decode::decode, translate::Batch};
+use portal_audit::{
+    decode::decode,
+    event::Event,
+    leaf::{Payloads, SALT_BYTES, leaf},
+    translate::Batch,
+};
 use std::hint::black_box;
 
 const CHANGES: usize = 30_000;
@@ -48,5 +53,33 @@ fn translating(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, decoding, translating);
+/// Before stage 5: events → leaves of a tree.
+fn sealing(criterion: &mut Criterion) {
+    let mut batch = Batch::default();
+    Stages::new().run(&stream(COLUMNS, CHANGES, 1), &mut batch);
+    let mut group = criterion.benchmark_group("seal");
+    group.throughput(Throughput::Elements(batch.events.len() as u64));
+    let (mut payloads, mut text) = (Payloads::default(), String::new());
+    group.bench_function("payload as stored", |bencher| {
+        bencher.iter(|| {
+            for event in batch.events.iter() {
+                text.clear();
+                payloads.push(black_box(event.payload), &mut text);
+                black_box(&text);
+            }
+        });
+    });
+    group.bench_function("leaf", |bencher| {
+        bencher.iter(|| {
+            for event in batch.events.iter() {
+                text.clear();
+                payloads.push(black_box(event.payload), &mut text);
+                black_box(leaf(&[7; SALT_BYTES], &Event { payload: &text, ..event }));
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decoding, translating, sealing);
 criterion_main!(benches);

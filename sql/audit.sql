@@ -314,8 +314,8 @@ BEGIN
       PERFORM FROM pg_catalog.pg_shseclabel LIMIT 1;
       IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_writer') THEN
         GRANT USAGE ON SCHEMA portal_audit TO portal_audit_writer;
-        -- The two columns are what `status` counts gaps by; no event can be read with them.
-        GRANT INSERT, SELECT (event_type, subject) ON public.events TO portal_audit_writer;
+        -- By two columns `status` counts gaps, and the id tells which events an INSERT did not pass over; no event can be read with them.
+        GRANT INSERT, SELECT (event_uuid, event_type, subject) ON public.events TO portal_audit_writer;
         GRANT SELECT, INSERT, UPDATE ON portal_audit.progress, portal_audit.names, portal_audit.event_types,
           portal_audit.unmapped, portal_audit.attempts, portal_audit.gaps, portal_audit.coverage TO portal_audit_writer;
         GRANT EXECUTE ON FUNCTION portal_audit.phantoms TO portal_audit_writer;

@@ -332,6 +332,12 @@ fn connection(path: &Path, object: &str, dsn: &str) -> Result<ConnInfo, ConfigEr
 impl SourceFile {
     fn check(self, path: &Path) -> Result<Source, ConfigError> {
         let value_error = |message: String| ConfigError::Value { path: path.to_owned(), message };
+        if self.name.starts_with('.') {
+            return Err(value_error(format!(
+                "source {:?} begins with a dot: such names are those of the audit database's own events",
+                self.name
+            )));
+        }
         let slot = self.slot.unwrap_or_else(|| format!("portal_audit_{}", self.name));
         let is_slot_name = !slot.is_empty()
             && slot.len() <= SLOT_BYTES_MAX
@@ -431,6 +437,8 @@ mod tests {
         assert!(error(&format!("{audit}{source}")).contains("no built-in mapping \"merge\""));
         let slot = source.replace("\"merge\"", "\"merge-reference\"\nslot = \"Bad-Name\"");
         assert!(error(&format!("{audit}{slot}")).contains("slot \"Bad-Name\""));
+        let dot = source.replace("\"p\"", "\".own\"");
+        assert!(error(&format!("{audit}{dot}")).contains("begins with a dot"));
         let zero = format!("[limits]\nbatch_events = 0\n{audit}{source}");
         assert!(error(&zero).contains("limits.batch_events must be at least 1"));
     }

@@ -54,6 +54,7 @@ pub mod event;
 pub mod explain;
 pub mod filter;
 pub mod keep;
+pub mod leaf;
 pub mod lsn;
 pub mod metrics;
 pub mod pipeline;

@@ -1,13 +1,12 @@
 //! Stage 5: a [`Batch`] → rows of `events`, durable. The only writer of `events`.
 //!
-//! Events, names and progress commit in one transaction of the audit database. Progress is moved by compare-and-set ([`Progress::end_lsn`]), so whatever is written is written once: the statement fails as a whole if somebody else moved it.
+//! Events, their leaves, names and progress commit in one transaction of the audit database. Progress is moved by compare-and-set ([`Progress::end_lsn`]), so whatever is written is written once: the statement fails as a whole if somebody else moved it.
 //!
 //! # Which way is fast
-//! A small batch is one prepared statement, one round trip. A large one is a binary COPY, which costs the audit database about two thirds of an INSERT. COPY cannot pass over a row that exists: where it is refused for one, that batch, and the next as long as there are others, are inserted with `ON CONFLICT DO NOTHING`: ids are deterministic, and a row that is there is the same row.
+//! A small batch is one prepared statement, one round trip. A large one is a binary COPY, which costs the audit database about two thirds of an INSERT. Neither passes over a row that exists: where one is refused for that, the batch, and the next as long as there are others, are inserted with `ON CONFLICT DO NOTHING`: ids are deterministic, and a row that is there is the same row, with its leaf.
 
 use crate::{
     connect::{self, Session},
-    event::Events,
     lsn::Lsn,
     timestamp::Timestamp,
     translate::{Batch, attempt, mapping::Mapping},
@@ -53,6 +52,8 @@ pub enum WriteError {
     Moved { source_name: String },
     #[error("a batch is too large for one statement of the protocol")]
     TooLarge,
+    #[error("the system has no random bytes for the salts of leaves: {report}")]
+    NoSalt { report: getrandom::Error },
     /// Found before anything is written.
     #[error("the table public.events is not as it is given: {}", .faults.join("; "))]
     Shape { faults: Vec<String> },
@@ -82,7 +83,11 @@ impl WriteError {
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Database { report, .. } => connect::sqlstate_of(report),
-            Self::Silent { .. } | Self::Moved { .. } | Self::TooLarge | Self::Shape { .. } => None,
+            Self::Silent { .. }
+            | Self::Moved { .. }
+            | Self::TooLarge
+            | Self::NoSalt { .. }
+            | Self::Shape { .. } => None,
         }
     }
 }
@@ -116,10 +121,14 @@ pub struct Writer {
     source: String,
     entities: Vec<String>,
     timeout: Duration,
+    /// Passes over events that are there; gives the ids of the others.
     insert: Statement,
+    /// Is refused where an event is there.
+    insert_new: Statement,
     copy: Statement,
     insert_and_advance: Statement,
     advance: Statement,
+    seal: Statement,
     give_names: Statement,
     forget_names: Statement,
     /// Where progress stands.
@@ -133,6 +142,14 @@ pub struct Writer {
     /// Up to here rows may exist: the source went back, and gives some of it again.
     known_to: Lsn,
     pending: Totals,
+    /// A trigger stands before each row of `events`, which may leave it out.
+    is_guarded: bool,
+    /// Row-level security holds this login, and COPY does not go with that.
+    is_copy_refused: bool,
+    /// Leaves in the source's tree, those of the open audit transaction among them.
+    tree_size: i64,
+    /// What is inserted and not sealed yet.
+    leaves: Leaves,
 }
 
 /// What the pieces of an open audit transaction add up to.
@@ -250,19 +267,23 @@ impl Writer {
         timeout: Duration,
     ) -> Result<Self, WriteError> {
         const ADVANCE: &str = "portal_audit.advance";
+        let (tree_size, is_guarded) = seal::load_tree(&session, source, timeout).await?;
         let prepare = async |sql: String| {
             answered(timeout, "prepare its statements", session.client.prepare(&sql)).await
         };
         let into =
             format!("INSERT INTO public.events ({EVENT_COLUMNS}) SELECT {EVENT_VALUES} FROM");
-        let insert = prepare(format!("{into} {EVENTS_OF_ARRAYS} ON CONFLICT DO NOTHING")).await?;
+        let pass_over = "ON CONFLICT DO NOTHING RETURNING event_uuid";
+        let insert = prepare(format!("{into} {EVENTS_OF_ARRAYS} {pass_over}")).await?;
+        let insert_new = prepare(format!("{into} {EVENTS_OF_ARRAYS}")).await?;
         let copy = format!("COPY public.events ({EVENT_COLUMNS}) FROM STDIN (FORMAT binary)");
         let copy = prepare(copy).await?;
         let insert_and_advance = prepare(format!(
-            "{into} {ADVANCE}($11, $12, $13, $14, $15, $16, $17, $18) AS moved, {EVENTS_OF_ARRAYS} ON CONFLICT DO NOTHING"
+            "{into} {ADVANCE}($11, $12, $13, $14, $15, $16, $17, $18) AS moved, {SEAL}($11, $19, $20, $21, $22) AS sealed, {EVENTS_OF_ARRAYS}"
         ))
         .await?;
         let advance = prepare(format!("SELECT {ADVANCE}($1, $2, $3, $4, $5, $6, $7, $8)")).await?;
+        let seal = prepare(format!("SELECT {SEAL}($1, $2, $3, $4, $5)")).await?;
         let give_names = prepare(GIVE_NAMES.to_owned()).await?;
         let forget_names = prepare(FORGET_NAMES.to_owned()).await?;
         Ok(Self {
@@ -271,9 +292,11 @@ impl Writer {
             entities: mapping.entities(),
             timeout,
             insert,
+            insert_new,
             copy,
             insert_and_advance,
             advance,
+            seal,
             give_names,
             forget_names,
             end_lsn,
@@ -282,6 +305,10 @@ impl Writer {
             met_existing: false,
             known_to: Lsn::ZERO,
             pending: Totals::default(),
+            is_guarded,
+            is_copy_refused: false,
+            tree_size,
+            leaves: Leaves::default(),
         })
     }
 
@@ -303,15 +330,12 @@ impl Writer {
             && batch.emptied.is_empty()
             && batch.unmapped.is_empty()
             && batch.attempts.is_empty()
-            && !self.is_open;
+            && !self.is_open
+            && (!self.may_exist() || batch.events.is_empty());
         match end {
             Some(end) if plain && batch.events.len() <= STATEMENT_EVENTS_MAX => {
-                let written = self.write_statement(&batch.events, end).await;
-                match written {
-                    Err(error) if error.refusal().is_some() => {
-                        self.write_pieces(batch, Some(end)).await?;
-                    }
-                    written => written?,
+                if !self.write_statement(&batch.events, end).await? {
+                    self.write_pieces(batch, Some(end)).await?;
                 }
             }
             Some(end) if self.fits_whole(batch) => {
@@ -329,23 +353,6 @@ impl Writer {
         Ok(())
     }
 
-    /// Everything in one statement and one round trip.
-    async fn write_statement(&mut self, events: &Events, end: End) -> Result<(), WriteError> {
-        let moved = Moved::new(self, end);
-        if events.is_empty() {
-            let parameters = moved.parameters();
-            let query = self.session.client.execute(&self.advance, &parameters);
-            let written = answered(self.timeout, "move progress", query).await;
-            return written.map(drop).map_err(|error| self.told(error));
-        }
-        let arrays = Arrays::new(events.iter());
-        let mut parameters = arrays.parameters();
-        parameters.extend(moved.parameters());
-        let query = self.session.client.execute(&self.insert_and_advance, &parameters);
-        let written = answered(self.timeout, "write events", query).await;
-        written.map(drop).map_err(|error| self.told(error))
-    }
-
     /// A piece of an audit transaction, and its end if this is the last one.
     async fn write_pieces(&mut self, batch: &Batch, end: Option<End>) -> Result<(), WriteError> {
         self.deliver(&batch.events).await?;
@@ -359,15 +366,16 @@ impl Writer {
         }
     }
 
-    /// Whether events may be there already.
+    /// Whether an INSERT may pass over events: they may be there already, or a trigger may leave them out.
     fn may_exist(&self) -> bool {
-        self.met_existing || self.end_lsn < self.known_to
+        self.met_existing || self.is_guarded || self.end_lsn < self.known_to
     }
 
     fn fits_whole(&self, batch: &Batch) -> bool {
         let Batch { emptied, unmapped, attempts, .. } = batch;
         let is_plain = emptied.is_empty() && unmapped.is_empty() && attempts.is_empty();
-        is_plain && !self.is_open && !self.may_exist()
+        let is_one_insert = batch.events.len() <= STATEMENT_EVENTS_MAX;
+        is_plain && !self.is_open && !self.may_exist() && (is_one_insert || !self.is_copy_refused)
     }
 
     async fn write_unmapped(&self, batch: &Batch) -> Result<(), WriteError> {
@@ -409,6 +417,7 @@ mod names;
 mod parameters;
 mod prepare;
 mod reconcile;
+mod seal;
 mod stale;
 mod whole;
 pub use attempts::Ends;
@@ -419,4 +428,5 @@ pub use names::look_up;
 use names::{FORGET_NAMES, GIVE_NAMES};
 use parameters::{Arrays, Moved};
 pub use prepare::{Looked, look, prepare};
+use seal::{Leaves, SEAL};
 pub use stale::sign_in;

@@ -147,7 +147,8 @@ impl First<'_> {
                 let begun =
                     write::begin_anew(&audit, name, reason, (lost, &creating), self.timeout());
                 begun.await.map_err(Fault::Write)?;
-                self.create(audit, replication, drop_first, translator).await
+                // Much the largest of the three ways.
+                Box::pin(self.create(audit, replication, drop_first, translator)).await
             }
             Way::Skip { to } => Ok((self.skip(audit, reason, (from, to)).await?, to)),
             Way::Back { to } => {

@@ -90,7 +90,9 @@ impl Writer {
         let mut events = Events::default();
         if stored > 0 {
             picture::tell(&self.source, &last, look, &changes, &mut events);
+            self.leaves.truncate(0);
             self.insert(&events, 0..events.len()).await?;
+            self.seal_piece().await?;
         }
         let written = events.len() as u64;
         if own {

@@ -11,11 +11,14 @@ use crate::{
 };
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::SinkExt as _;
-use std::{ops::Range, pin::pin};
+use std::{collections::HashSet, ops::Range, pin::pin};
 use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 /// SQLSTATE of an event that is there already.
-pub(super) const EXISTS: &str = "23505";
+const EXISTS: &str = "23505";
+/// SQLSTATE of COPY into a table whose policies hold this login: `feature_not_supported`; the manual says to use INSERT.
+const NO_COPY: &str = "0A000";
 
 /// Whether a refusal may be about one event and not about all: by its class (manual, appendix A), which is about data, constraints, limits or what a trigger raised. 23505 is an event that is there already.
 fn is_of_an_event(code: &str) -> bool {
@@ -51,24 +54,48 @@ impl Writer {
         };
         answered(self.timeout, "begin", self.session.client.batch_execute(savepoint)).await?;
         (self.is_open, self.has_savepoint) = (true, true);
-        let mut given =
-            if self.may_exist() { self.insert_all(events).await } else { self.copy(events).await };
-        if given.as_ref().is_err_and(|error| error.sqlstate() == Some(EXISTS)) {
-            // The log is read again, from an earlier position or through another slot.
-            self.back_to("events").await?;
-            given = self.insert_all(events).await;
+        self.leaves.truncate(0);
+        if self.may_exist() || self.is_copy_refused || !self.copy_all(events).await? {
+            self.insert_all(events).await?;
         }
-        match given {
-            Err(error) if error.refusal().is_some() => {
-                self.back_to("events").await?;
-                self.isolate(events).await
-            }
-            given => given,
-        }
+        self.seal_piece().await
     }
 
-    /// Inserts all but what is refused, which gets its stand-ins.
-    async fn isolate(&self, events: &Events) -> Result<(), WriteError> {
+    /// Seals what was inserted.
+    pub(super) async fn seal_piece(&mut self) -> Result<(), WriteError> {
+        self.seal().await?;
+        self.count_leaves();
+        Ok(())
+    }
+
+    /// All by COPY; `false` if that cannot be, and then none is there.
+    async fn copy_all(&mut self, events: &Events) -> Result<bool, WriteError> {
+        match self.copy(events).await {
+            Ok(copied) if copied == events.len() as u64 => {
+                self.leaves.add(events.iter())?;
+                return Ok(true);
+            }
+            // A trigger has left some out.
+            Ok(_fewer) => self.is_guarded = true,
+            Err(error) => self.not_new(error)?,
+        }
+        self.back_to("events").await?;
+        Ok(false)
+    }
+
+    /// Notes why events must be inserted one by one: some are there already, because the log is read again, from an earlier position or through another slot; some were refused; or COPY was. Other faults are faults.
+    pub(super) fn not_new(&mut self, error: WriteError) -> Result<(), WriteError> {
+        let code = error.sqlstate();
+        self.met_existing = code == Some(EXISTS);
+        self.is_copy_refused |= code == Some(NO_COPY);
+        if matches!(code, Some(EXISTS | NO_COPY)) || error.refusal().is_some() {
+            return Ok(());
+        }
+        Err(self.told(error))
+    }
+
+    /// Inserts all that are not there, and stand-ins for those that are refused; notes whether some were there.
+    async fn insert_all(&mut self, events: &Events) -> Result<(), WriteError> {
         let (mut refused, mut first) = (0_u64, None);
         let all = 0..events.len();
         // The last of them is tried first.
@@ -85,6 +112,7 @@ impl Writer {
             refused += 1;
             first.get_or_insert((events.relation_of(range.start), event_type, refusal));
         }
+        self.met_existing = self.leaves.len() < events.len();
         if let Some((relation, event_type, Refusal { sqlstate, constraint })) = first {
             self.store_stand_in_type().await?;
             let source = self.source.as_str();
@@ -103,12 +131,11 @@ impl Writer {
 
     /// Inserts a range of events, or of a single one that is refused its stand-in; gives the refusal, and the type of its first event.
     async fn try_insert<'a>(
-        &self,
+        &mut self,
         events: &'a Events,
         range: Range<usize>,
     ) -> Result<Option<(&'a str, Refusal)>, WriteError> {
-        let client = &self.session.client;
-        let begin = client.batch_execute("SAVEPOINT part");
+        let begin = self.session.client.batch_execute("SAVEPOINT part");
         answered(self.timeout, "begin", begin).await?;
         let mut found = None;
         if let Err(error) = self.insert(events, range.clone()).await {
@@ -121,7 +148,7 @@ impl Writer {
             }
             found = Some((event.event_type, refusal));
         }
-        let end = client.batch_execute("RELEASE SAVEPOINT part");
+        let end = self.session.client.batch_execute("RELEASE SAVEPOINT part");
         answered(self.timeout, "go on", end).await?;
         Ok(found)
     }
@@ -132,17 +159,14 @@ impl Writer {
     }
 
     async fn stand_in(
-        &self,
+        &mut self,
         event: &Event<'_>,
         relation: Option<&str>,
         refusal: &Refusal,
     ) -> Result<(), WriteError> {
         let mut stand_in = Events::default();
         undeliverable::tell(&self.source, (event, relation), refusal, &mut stand_in);
-        let arrays = Arrays::new(stand_in.iter());
-        let parameters = arrays.parameters();
-        let query = self.session.client.execute(&self.insert, &parameters);
-        answered(self.timeout, "take a stand-in for an event", query).await.map(drop)
+        self.insert(&stand_in, 0..stand_in.len()).await
     }
 
     async fn store_stand_in_type(&self) -> Result<(), WriteError> {
@@ -158,31 +182,39 @@ impl Writer {
         answered(self.timeout, "store event types", query).await.map(drop)
     }
 
-    /// All that are not there; notes whether there were others.
-    async fn insert_all(&mut self, events: &Events) -> Result<(), WriteError> {
-        let inserted = self.insert(events, 0..events.len()).await?;
-        self.met_existing = inserted < events.len() as u64;
-        Ok(())
-    }
-
-    /// A range of events, passing over those that are there; how many were not.
+    /// A range of events, passing over those that are there. The others are to be sealed.
     pub(super) async fn insert(
-        &self,
+        &mut self,
         events: &Events,
         range: Range<usize>,
-    ) -> Result<u64, WriteError> {
-        let mut inserted = 0;
+    ) -> Result<(), WriteError> {
+        let before = self.leaves.len();
         let all: Vec<Event<'_>> = events.iter().skip(range.start).take(range.len()).collect();
         for chunk in all.chunks(INSERT_EVENTS_MAX) {
             let arrays = Arrays::new(chunk.iter().copied());
             let parameters = arrays.parameters();
-            let query = self.session.client.execute(&self.insert, &parameters);
-            inserted += answered(self.timeout, "insert events", query).await?;
+            let query = self.session.client.query(&self.insert, &parameters);
+            let rows = match answered(self.timeout, "insert events", query).await {
+                Ok(rows) => rows,
+                Err(error) => {
+                    // What was inserted before goes with it.
+                    self.leaves.truncate(before);
+                    return Err(error);
+                }
+            };
+            if rows.len() == chunk.len() {
+                self.leaves.add(chunk.iter().copied())?;
+                continue;
+            }
+            let mut new: HashSet<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+            let new = chunk.iter().copied().filter(|event| new.remove(&event.event_uuid));
+            self.leaves.add(new.collect::<Vec<_>>().into_iter())?;
         }
-        Ok(inserted)
+        Ok(())
     }
 
-    pub(super) async fn copy(&self, events: &Events) -> Result<(), WriteError> {
+    /// Tells how many were added.
+    pub(super) async fn copy(&self, events: &Events) -> Result<u64, WriteError> {
         let sink = self.session.client.copy_in(&self.copy);
         let sink = answered(self.timeout, "copy events", sink).await?;
         let mut sink = pin!(sink);
@@ -197,8 +229,7 @@ impl Writer {
         }
         chunk.put_i16(-1);
         answered(self.timeout, "copy events", sink.send(chunk.freeze())).await?;
-        answered(self.timeout, "copy events", sink.as_mut().finish()).await?;
-        Ok(())
+        answered(self.timeout, "copy events", sink.as_mut().finish()).await
     }
 }
 

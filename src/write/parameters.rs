@@ -4,14 +4,45 @@ use super::{End, WriteError, Writer};
 use crate::{event::Event, timestamp::Timestamp};
 use bytes::{BufMut as _, BytesMut};
 use chrono::{DateTime, Utc};
-use tokio_postgres::types::{PgLsn, ToSql};
+use std::{error::Error, ops::Range};
+use tokio_postgres::types::{IsNull, PgLsn, ToSql, Type, accepts, to_sql_checked};
 use uuid::Uuid;
+
+/// The first time of a `timestamptz`, in 4714 BC, and the one behind its last, in the year 294277 (`datatype/timestamp.h`).
+const TIMES: Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
+
+/// The time as the table can hold it, exact to the microsecond; the two infinities are among them.
+pub(super) fn storable(time: Timestamp) -> Timestamp {
+    if matches!(time.0, i64::MIN | i64::MAX) {
+        return time;
+    }
+    Timestamp(time.0.clamp(TIMES.start, TIMES.end - 1))
+}
+
+/// A `timestamptz` as it stands on the wire: `chrono` ends before it does.
+#[derive(Debug)]
+struct At(Timestamp);
+
+impl ToSql for At {
+    fn to_sql(
+        &self,
+        _type: &Type,
+        out: &mut BytesMut,
+    ) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        out.put_i64(self.0.0);
+        Ok(IsNull::No)
+    }
+
+    accepts!(TIMESTAMPTZ);
+
+    to_sql_checked!();
+}
 
 /// The columns of events, for `unnest`.
 #[derive(Default)]
 pub(super) struct Arrays<'a> {
     ids: Vec<Uuid>,
-    timestamps: Vec<DateTime<Utc>>,
+    timestamps: Vec<At>,
     event_types: Vec<&'a str>,
     callers: Vec<&'a str>,
     subjects: Vec<&'a str>,
@@ -27,7 +58,7 @@ impl<'a> Arrays<'a> {
         let mut arrays = Self::default();
         for event in events {
             arrays.ids.push(event.event_uuid);
-            arrays.timestamps.push(event.timestamp.to_utc());
+            arrays.timestamps.push(At(storable(event.timestamp)));
             arrays.event_types.push(event.event_type);
             arrays.callers.push(event.caller);
             arrays.subjects.push(event.subject);
@@ -102,7 +133,7 @@ impl Moved {
 pub(super) fn put_event(out: &mut BytesMut, event: &Event<'_>) -> Result<(), WriteError> {
     out.put_i16(10);
     put_field(out, event.event_uuid.as_bytes())?;
-    put_field(out, &event.timestamp.0.to_be_bytes())?;
+    put_field(out, &storable(event.timestamp).0.to_be_bytes())?;
     put_field(out, event.event_type.as_bytes())?;
     put_field(out, event.caller.as_bytes())?;
     put_field(out, event.subject.as_bytes())?;

@@ -1,36 +1,86 @@
-//! A whole batch in two round trips: what it holds, then progress and COMMIT.
+//! A whole batch: a small one in one statement, a large one in two round trips: what it holds and its leaves, then progress and COMMIT.
 //!
 //! # Why
 //! One statement after the other leaves the audit database idle while the next one is put together, and costs a round trip each. Here they are sent together, and the server answers them in turn: where one fails, it refuses those behind it. Progress is only asked for when all before it has succeeded.
 
-use super::{End, Moved, STATEMENT_EVENTS_MAX, WriteError, Writer, answered, deliver::EXISTS};
+use super::{Arrays, End, Moved, STATEMENT_EVENTS_MAX, WriteError, Writer, answered};
 use crate::{event::Events, translate::Batch};
 use futures_util::future;
 
 impl Writer {
+    /// Everything in one statement and one round trip; `false` if an event was refused or exists, and then nothing is written.
+    pub(super) async fn write_statement(
+        &mut self,
+        events: &Events,
+        end: End,
+    ) -> Result<bool, WriteError> {
+        let moved = Moved::new(self, end);
+        if events.is_empty() {
+            let parameters = moved.parameters();
+            let query = self.session.client.execute(&self.advance, &parameters);
+            let written = answered(self.timeout, "move progress", query).await;
+            return written.map(|_rows| true).map_err(|error| self.told(error));
+        }
+        self.leaves.truncate(0);
+        self.leaves.add(events.iter())?;
+        let arrays = Arrays::new(events.iter());
+        let mut parameters = arrays.parameters();
+        parameters.extend(moved.parameters());
+        parameters.push(&self.tree_size);
+        parameters.extend(self.leaves.parameters());
+        let query = self.session.client.execute(&self.insert_and_advance, &parameters);
+        match answered(self.timeout, "write events", query).await {
+            Ok(rows) => {
+                self.count_leaves();
+                if rows < events.len() as u64 {
+                    // They are in the tree, and verify will miss them.
+                    let (source, events) = (&self.source, events.len() as u64 - rows);
+                    tracing::error!(
+                        source,
+                        events,
+                        "a trigger on public.events left events out: drop it"
+                    );
+                    self.is_guarded = true;
+                }
+                Ok(true)
+            }
+            Err(error) => self.not_new(error).map(|()| false),
+        }
+    }
+
     /// Writes a batch that nothing came before in the audit transaction; `false` if an event was refused or exists, and then nothing is written.
     pub(super) async fn write_whole(
         &mut self,
         batch: &Batch,
         end: End,
     ) -> Result<bool, WriteError> {
+        self.leaves.truncate(0);
+        self.leaves.add(batch.events.iter())?;
         let client = &self.session.client;
         let begin = answered(self.timeout, "begin", client.batch_execute("BEGIN"));
         let events = self.give(&batch.events);
         let names = self.write_names(batch, Some(end));
         // Each is sent when it is looked at first, so in this order.
-        let (begin, events, names) = future::join3(begin, events, names).await;
+        let (begin, events, names, sealed) = future::join4(begin, events, names, self.seal()).await;
         begin?;
-        if let Err(error) = events {
-            if error.refusal().is_none() && error.sqlstate() != Some(EXISTS) {
-                return Err(error);
+        let is_refused = match events {
+            Ok(written) => {
+                // A trigger has left some out.
+                let has_left_out = written < batch.events.len() as u64;
+                self.is_guarded |= has_left_out;
+                has_left_out
             }
-            answered(self.timeout, "go back", client.batch_execute("ROLLBACK")).await?;
-            self.met_existing = error.sqlstate() == Some(EXISTS);
+            Err(error) => self.not_new(error).map(|()| true)?,
+        };
+        if is_refused {
+            let back = self.session.client.batch_execute("ROLLBACK");
+            answered(self.timeout, "go back", back).await?;
             return Ok(false);
         }
         names?;
+        sealed?;
         self.advance_and_commit(end).await?;
+        self.count_leaves();
         Ok(true)
     }
 
@@ -47,11 +97,17 @@ impl Writer {
         committed
     }
 
-    async fn give(&self, events: &Events) -> Result<(), WriteError> {
-        match events.len() {
-            0 => Ok(()),
-            count if count <= STATEMENT_EVENTS_MAX => self.insert(events, 0..count).await.map(drop),
-            _ => self.copy(events).await,
+    /// Adds events, none of which is there; tells how many were added.
+    async fn give(&self, events: &Events) -> Result<u64, WriteError> {
+        if events.is_empty() {
+            return Ok(0);
         }
+        if events.len() > STATEMENT_EVENTS_MAX {
+            return self.copy(events).await;
+        }
+        let arrays = Arrays::new(events.iter());
+        let parameters = arrays.parameters();
+        let query = self.session.client.execute(&self.insert_new, &parameters);
+        answered(self.timeout, "insert events", query).await
     }
 }

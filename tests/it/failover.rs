@@ -4,6 +4,7 @@ use crate::support::{
     Portal, Sidecar, Wishes, cluster, open,
     program::{Program, SettingsFile},
     run,
+    sealed::take_out,
     standby::{Pair, SYNCHRONISED_SLOTS_SINCE, copy, major, moved},
     value, wait_for,
 };
@@ -119,11 +120,7 @@ async fn tells_of_a_standby_that_was_behind() {
     let names = "SELECT string_agg(name, ',') FROM portal_audit.names WHERE entity = 'row.portal.facilities'";
     let names: String = value(&portal.audit, names).await;
     assert!(!names.contains("phantom") && names.contains("new"), "{names}");
-    run(
-        &portal.audit,
-        &format!("DELETE FROM public.events WHERE event_uuid IN (SELECT event_uuid {PHANTOMS})"),
-    )
-    .await;
+    take_out(&portal.audit, &format!("event_uuid IN (SELECT event_uuid {PHANTOMS})")).await;
     let events = proven(&portal).await;
     assert_eq!(events, 6, "two facilities, one user, two new ones, one update");
 }
@@ -249,9 +246,7 @@ async fn goes_on_without_the_slot_of_a_standby_that_was_behind() {
         value::<i64>(&portal.audit, &times).await,
         "the gap begins where the common log ends, not with what is no more"
     );
-    let phantoms =
-        format!("DELETE FROM public.events WHERE event_uuid IN (SELECT event_uuid {PHANTOMS})");
-    run(&portal.audit, &phantoms).await;
+    take_out(&portal.audit, &format!("event_uuid IN (SELECT event_uuid {PHANTOMS})")).await;
     let proof = portal.proof().await;
     assert_eq!((proof.lost, proof.doubled), (1, 0), "{:#?}", proof.differences);
 }
@@ -320,7 +315,7 @@ async fn finds_a_source_that_was_put_back() {
     let diverged = payload(&portal, "audit_diverged").await;
     assert_eq!((&diverged["reason"], &diverged["to_lsn"]), (&"log_behind".into(), &from.into()));
     assert_eq!(value::<i64>(&portal.audit, GAPS).await, 0);
-    run(&portal.audit, "DELETE FROM public.events WHERE subject = 'phantom'").await;
+    take_out(&portal.audit, "subject = 'phantom'").await;
     assert_eq!(proven(&portal).await, 3);
 }
 

@@ -44,6 +44,7 @@ mod reconcile;
 mod replay;
 mod restart;
 mod schema;
+mod seals;
 mod service;
 mod several;
 mod shapes;

@@ -87,7 +87,7 @@ async fn backfill_is_dated_flagged_and_idempotent() {
     let portal = surrogate("backfill", true, "").await;
     run(&portal.source, ACCOUNTS).await;
     run(&portal.source, &format!("INSERT INTO work.team (title, owner_id, created_at) VALUES ('atoms', {0}, '2026-02-03 04:05:06.789+01'), ('undated', {0}, NULL)", account(1))).await;
-    run(&portal.audit, "INSERT INTO public.events VALUES (gen_random_uuid(), now(), 'by_hand', '', 's', 't', NULL, true, NULL, '{}')").await;
+    run(&portal.audit, "INSERT INTO public.events VALUES (gen_random_uuid(), now(), 'by_hand', '', 's', 't', NULL, true, NULL, '{}'); SELECT portal_audit.adopt()").await;
     let sidecar = portal.start().await;
     portal
         .act(&format!("INSERT INTO work.team (title, owner_id) VALUES ('live', {})", account(2)))

@@ -47,6 +47,7 @@ async fn two_slots_and_one_table() {
     let expected: i64 = value(&portal.source, "SELECT count(*) FROM journal.expected").await;
     assert!(expected > 3 * USERS, "{expected}");
     assert_eq!(portal.count().await, expected);
+    crate::support::sealed::assert_sealed(&portal.audit).await;
     let differ = "SELECT count(*) FROM (SELECT FROM public.events GROUP BY payload->'_audit'->>'xid', event_type, subject, target, payload - '_audit', payload->'_audit'->'n' HAVING count(*) > 1) AS twice";
     assert_eq!(value::<i64>(&portal.audit, differ).await, 0);
 }

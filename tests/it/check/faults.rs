@@ -371,6 +371,42 @@ pub const FAULTS: &[(&str, Fault)] = &[
         ),
     ),
     (
+        "the writer may not see which events are there",
+        (
+            Audit,
+            "REVOKE SELECT (event_uuid) ON public.events FROM portal_audit_writer",
+            &["writer_may_insert critical"],
+            By("GRANT SELECT (event_uuid) ON public.events TO portal_audit_writer"),
+        ),
+    ),
+    (
+        "the writer may not seal",
+        (
+            Audit,
+            "REVOKE EXECUTE ON FUNCTION portal_audit.seal FROM portal_audit_writer",
+            &["writer_may_insert critical"],
+            By("GRANT EXECUTE ON FUNCTION portal_audit.seal TO portal_audit_writer"),
+        ),
+    ),
+    (
+        "the writer may not add to a tree",
+        (
+            Audit,
+            "REVOKE UPDATE ON portal_audit.trees FROM portal_audit_writer",
+            &["writer_may_insert critical"],
+            By("GRANT UPDATE ON portal_audit.trees TO portal_audit_writer"),
+        ),
+    ),
+    (
+        "the writer may not keep leaves",
+        (
+            Audit,
+            "REVOKE INSERT ON portal_audit.seals FROM portal_audit_writer",
+            &["writer_may_insert critical"],
+            By("GRANT INSERT ON portal_audit.seals TO portal_audit_writer"),
+        ),
+    ),
+    (
         "the writer may change events",
         (
             Audit,

@@ -1,6 +1,6 @@
 //! What must hold at every instant, looked at all the time while a sidecar runs.
 //!
-//! The slot is never ahead of progress, and what a reader of the audit database sees is whole: progress counts exactly the events that are there.
+//! The slot is never ahead of progress, and what a reader of the audit database sees is whole: progress counts exactly the events that are there, and each has its leaf.
 
 use super::Portal;
 use portal_audit::{
@@ -91,7 +91,7 @@ async fn confirm_rule(settings: Settings, stopped: watch::Receiver<bool>) -> Res
 
 /// A reader's snapshot never holds a part of a transaction.
 async fn whole(settings: Settings, stopped: watch::Receiver<bool>) -> Result<u64, String> {
-    const WHOLE: &str = "SELECT (SELECT count(*) FROM public.events), (SELECT sum(events)::bigint FROM portal_audit.progress)";
+    const WHOLE: &str = "SELECT (SELECT count(*) FROM public.events), (SELECT sum(events)::bigint FROM portal_audit.progress), (SELECT sum(size)::bigint FROM portal_audit.trees)";
     let mut looks = 0;
     while !*stopped.borrow() {
         let Some(audit) = session(&settings, true).await else {
@@ -104,6 +104,10 @@ async fn whole(settings: Settings, stopped: watch::Receiver<bool>) -> Result<u64
                 return Err(format!(
                     "a reader saw {events} events where progress counts {counted:?}"
                 ));
+            }
+            let sealed: i64 = row.get(2);
+            if sealed != events {
+                return Err(format!("a reader saw {events} events and {sealed} leaves"));
             }
             looks += 1;
             if *stopped.borrow() {

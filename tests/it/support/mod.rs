@@ -8,6 +8,7 @@ pub mod linked;
 pub mod order;
 pub mod program;
 pub mod proxy;
+pub mod sealed;
 pub mod servers;
 pub mod standby;
 pub mod tls;
@@ -253,12 +254,15 @@ impl Portal {
         self.catch_up().await;
     }
 
+    /// The events against the portal's journal; they must all be sealed.
     pub async fn proof(&self) -> Proof {
+        sealed::assert_sealed(&self.audit).await;
         proof::compare(&self.source, &self.audit, &self.name).await.unwrap()
     }
 
-    /// The events in order, as fixtures show them.
+    /// The events in order, as fixtures show them; they must all be sealed.
     pub async fn events(&self) -> String {
+        sealed::assert_sealed(&self.audit).await;
         const QUERY: &str = "SELECT event_type, caller, subject_type, subject, target, success, error_message, (payload - '_audit')::text, payload->'_audit'->>'caller_from', ((payload->'_audit') - ARRAY['source', 'lsn', 'xid', 'n', 'caller_from', 'cause', 'rule'])::text, CASE WHEN payload->'_audit' ? 'cause' THEN coalesce((SELECT c.event_type || ' ' || c.subject FROM public.events c WHERE c.event_uuid = (e.payload->'_audit'->>'cause')::uuid), 'an event that is not there') END FROM public.events e ORDER BY coalesce((payload->'_audit'->>'lsn')::pg_lsn, '0/0'), payload->'_audit'->>'xid', coalesce((payload->'_audit'->>'n')::bigint, 0), event_type, subject";
         let rows = self.audit.client.query(QUERY, &[]).await.unwrap();
         rows.iter().map(show).collect()
