@@ -278,6 +278,9 @@ impl Writer {
         let insert_new = prepare(format!("{into} {EVENTS_OF_ARRAYS}")).await?;
         let copy = format!("COPY public.events ({EVENT_COLUMNS}) FROM STDIN (FORMAT binary)");
         let copy = prepare(copy).await?;
+        const HELD: &str = "SELECT row_security_active('public.events'::regclass)";
+        let held = session.client.query_one(HELD, &[]);
+        let is_held: bool = answered(timeout, "look at its policies", held).await?.get(0);
         let insert_and_advance = prepare(format!(
             "{into} {ADVANCE}($11, $12, $13, $14, $15, $16, $17, $18) AS moved, {SEAL}($11, $19, $20, $21, $22) AS sealed, {EVENTS_OF_ARRAYS}"
         ))
@@ -306,7 +309,7 @@ impl Writer {
             known_to: Lsn::ZERO,
             pending: Totals::default(),
             is_guarded,
-            is_copy_refused: false,
+            is_copy_refused: is_held,
             tree_size,
             leaves: Leaves::default(),
         })

@@ -62,6 +62,11 @@ pub(super) struct Facts {
     /// Triggers that run before a row goes in.
     triggers: Vec<String>,
     refuses_by_policy: bool,
+    has_policies: bool,
+    /// Policies of `events` do not hold: who may read it reads all of it.
+    is_open: bool,
+    /// Policies hold the writer too.
+    is_held: bool,
     /// What the writer may do beside INSERT.
     writer_may: Vec<String>,
     /// What everybody may do.
@@ -150,7 +155,8 @@ impl Facts {
             ARRAY (SELECT may FROM unnest(ARRAY['UPDATE', 'DELETE', 'TRUNCATE']) AS may WHERE has_table_privilege(c.oid, may) OR may = 'UPDATE' AND has_any_column_privilege(c.oid, may)),
             ARRAY (SELECT DISTINCT a.privilege_type FROM aclexplode(c.relacl) AS a WHERE a.grantee = 0 ORDER BY 1),
             ARRAY (SELECT DISTINCT p.pubname::text FROM pg_publication_tables p WHERE p.schemaname = 'public' AND p.tablename = 'events' ORDER BY 1),
-            ARRAY (SELECT w.name FROM unnest($1::text[]) WITH ORDINALITY AS w (name, place) WHERE NOT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = (i.indkey::int2[])[0] WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL AND a.attname = w.name) ORDER BY w.place)
+            ARRAY (SELECT w.name FROM unnest($1::text[]) WITH ORDINALITY AS w (name, place) WHERE NOT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = (i.indkey::int2[])[0] WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL AND a.attname = w.name) ORDER BY w.place),
+            NOT c.relrowsecurity, row_security_active(c.oid), EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'portal_audit_sees_all')
           FROM pg_class c WHERE c.oid = to_regclass('public.events')";
         let columns = INDEXES.map(|(column, ..)| column);
         let Some(row) = session.client.query_opt(EVENTS, &[&columns.as_slice()]).await? else {
@@ -162,6 +168,7 @@ impl Facts {
         self.public_may = row.get(3);
         self.publications = row.get(4);
         self.unindexed = row.get(5);
+        (self.is_open, self.is_held, self.has_policies) = (row.get(6), row.get(7), row.get(8));
         Ok(())
     }
 
@@ -276,13 +283,35 @@ fn triggers(facts: &Facts) -> Verdict {
 }
 
 fn row_security(facts: &Facts) -> Verdict {
-    let found = facts.refuses_by_policy.then(|| {
-        let role = quoted(&facts.role);
-        let finding = format!("row security is on, and no policy lets {role} insert: every event would be refused");
-        let fix = format!("CREATE POLICY portal_audit_inserts ON public.events FOR INSERT TO {role} WITH CHECK (true);");
-        Found::critical("public.events", finding, fix)
-    });
-    verdict(found.into_iter().collect(), "no policy refuses an event")
+    let role = quoted(&facts.role);
+    let mut found = Vec::new();
+    if facts.refuses_by_policy {
+        let finding = format!(
+            "row security is on, and no policy lets {role} insert: every event would be refused"
+        );
+        let fix = format!(
+            "CREATE POLICY portal_audit_inserts ON public.events FOR INSERT TO {role} WITH CHECK (true);"
+        );
+        found.push(Found::critical("public.events", finding, fix));
+    }
+    // What an older version has left is brought up to date with its schema.
+    if facts.looked.is_prepared && facts.is_open {
+        let finding = "row security is off: whoever may read events sees those of everybody";
+        let fix = if facts.has_policies {
+            "ALTER TABLE public.events ENABLE ROW LEVEL SECURITY;".to_owned()
+        } else {
+            format!("# as the owner of public.events: {SQL_AUDIT} {}", quoted(&facts.database))
+        };
+        found.push(Found::warning("public.events", finding, fix));
+    }
+    let good = if facts.is_held {
+        format!(
+            "no policy refuses an event; large batches are copied, not inserted, after ALTER ROLE {role} BYPASSRLS"
+        )
+    } else {
+        "no policy refuses an event".to_owned()
+    };
+    verdict(found, good)
 }
 
 fn writer_may_insert(facts: &Facts) -> Verdict {

@@ -117,7 +117,9 @@ async fn create_audit(cluster: &Cluster) -> Result<(), SampleError> {
     script(&owner, "create the audit database", "CREATE DATABASE \"portal-audit\"").await?;
     let audit = open(cluster, AUDIT_DATABASE, OWNER).await?;
     script(&audit, "set up the audit database", sql::audit()).await?;
-    let role = format!("CREATE ROLE {AUDIT_ROLE} LOGIN; GRANT portal_audit_writer TO {AUDIT_ROLE}");
+    let role = format!(
+        "CREATE ROLE {AUDIT_ROLE} LOGIN BYPASSRLS; GRANT portal_audit_writer TO {AUDIT_ROLE}"
+    );
     script(&audit, "create the sidecar's role", &role).await
 }
 

@@ -10,6 +10,7 @@
 )]
 
 mod ask;
+mod access;
 mod attempts;
 mod budget;
 mod canary;

@@ -377,6 +377,8 @@ async fn another_shape_of_events() {
     let sidecar = portal.start().await;
     portal.act(&user("first")).await;
     sidecar.stop().await;
+    // The server refuses to change the type of a column that a policy reads.
+    run(&portal.audit, "DROP POLICY portal_audit_sees_own ON public.events").await;
     for (spoil, mend, words) in SHAPES {
         run(&portal.audit, spoil).await;
         let faults = Sidecar::start(portal.settings.clone()).ended().await;

@@ -287,7 +287,7 @@ pub const FAULTS: &[(&str, Fault)] = &[
         "events with another type",
         (
             Audit,
-            "ALTER TABLE public.events ALTER caller TYPE VARCHAR(10)",
+            "DROP POLICY portal_audit_sees_own ON public.events; ALTER TABLE public.events ALTER caller TYPE VARCHAR(10)",
             &["events_shape critical"],
             Printed(""),
         ),
@@ -345,11 +345,20 @@ pub const FAULTS: &[(&str, Fault)] = &[
         "policies refuse events",
         (
             Audit,
-            "ALTER TABLE public.events ENABLE ROW LEVEL SECURITY",
+            "ALTER ROLE {w} NOBYPASSRLS; DROP POLICY portal_audit_writes ON public.events",
             &["events_row_security critical"],
             Printed(
-                "DROP POLICY portal_audit_inserts ON public.events; ALTER TABLE public.events DISABLE ROW LEVEL SECURITY",
+                "DROP POLICY portal_audit_inserts ON public.events; ALTER ROLE {w} BYPASSRLS; CREATE POLICY portal_audit_writes ON public.events FOR INSERT TO portal_audit_writer WITH CHECK (true)",
             ),
+        ),
+    ),
+    (
+        "everybody who may read events reads all of it",
+        (
+            Audit,
+            "ALTER TABLE public.events DISABLE ROW LEVEL SECURITY",
+            &["events_row_security warning"],
+            Printed(""),
         ),
     ),
     (
