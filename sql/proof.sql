@@ -151,3 +151,26 @@ BEGIN
     GRANT SELECT ON portal_audit.trees, portal_audit.seals, portal_audit.removed TO portal_audit_reader;
   END IF;
 END $$;
+
+-- Signed heads of all trees. What is behind one cannot be changed without the key; the sidecar adds them ([proof] in its settings), nobody
+-- changes one.
+CREATE TABLE IF NOT EXISTS portal_audit.checkpoints (
+  number    BIGINT PRIMARY KEY,
+  at        TIMESTAMPTZ NOT NULL,
+  note      TEXT NOT NULL,
+  frontiers JSONB NOT NULL
+);
+COMMENT ON TABLE  portal_audit.checkpoints IS 'Signed heads of the trees: behind one, nothing changes without the key. Keep copies elsewhere ([proof] copy_to_file, copy_to_command): they tell whether this database was taken back';
+COMMENT ON COLUMN portal_audit.checkpoints.number IS 'From 1, without gaps';
+COMMENT ON COLUMN portal_audit.checkpoints.at IS 'When it was made, by this database''s clock';
+COMMENT ON COLUMN portal_audit.checkpoints.note IS 'Signed note (C2SP signed-note and tlog-checkpoint) with size and root of every tree';
+COMMENT ON COLUMN portal_audit.checkpoints.frontiers IS 'Per tree the roots of its full subtrees, largest first, in hexadecimal digits: from them the next checkpoint goes on without reading what is before';
+DO $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_writer') THEN
+    GRANT SELECT, INSERT ON portal_audit.checkpoints TO portal_audit_writer;
+  END IF;
+  IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_reader') THEN
+    GRANT SELECT ON portal_audit.checkpoints TO portal_audit_reader;
+  END IF;
+END $$;

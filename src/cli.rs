@@ -6,6 +6,7 @@ use crate::{
     check,
     config::{ConfigError, Settings, Source},
     pipeline::Ended,
+    proof::verbs as proof,
     service::{self, ServiceError},
     show::{self, OutputFormat},
     sql, status, tools,
@@ -86,6 +87,13 @@ pub enum Verb {
     Explain(tools::ExplainArguments),
     /// Record the stream of a source, and compare what two mappings make of it
     Replay(tools::ReplayArguments),
+    /// Prove that nobody edited the record: rows, leaves and signed checkpoints are compared, and each broken thing is named with its place. Exit code: 0 it holds, 1 it is broken
+    Verify(proof::VerifyArguments),
+    /// The key and the checkpoints of that proof
+    Proof {
+        #[command(subcommand)]
+        what: proof::ProofVerb,
+    },
     /// Try it: a throwaway PostgreSQL, a sample portal with some life in it, and its events as they arrive
     Demo(crate::demo::DemoArguments),
 }
@@ -160,6 +168,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Verb::Coverage(arguments) => tools::coverage(arguments).await,
         Verb::Explain(arguments) => tools::explain(arguments).await,
         Verb::Replay(arguments) => tools::replay(arguments).await,
+        Verb::Verify(arguments) => proof::verify(arguments).await,
+        Verb::Proof { what } => proof::proof(what).await,
         Verb::Demo(arguments) => crate::demo::run(arguments).await,
     }
 }
@@ -192,7 +202,7 @@ async fn follow(path: &Path, settings: Settings, accept_gap: &[String]) -> ExitC
         Ok(ended) => ended,
         Err(error) => {
             complain(&chain(&error));
-            let is_settings = matches!(error, ServiceError::Listen { .. });
+            let is_settings = matches!(error, ServiceError::Listen { .. } | ServiceError::Key(_));
             return ExitCode::from(if is_settings { EXIT_SETTINGS } else { EXIT_FAULT });
         }
     };

@@ -7,10 +7,11 @@ mod notify;
 
 use crate::{
     chain::chain,
-    config::{ConfigError, Settings},
+    config::{self, ConfigError, Settings},
     keep,
     metrics::Metrics,
     pipeline::{self, Ended},
+    proof,
     serve,
 };
 use std::{
@@ -38,6 +39,8 @@ pub enum ServiceError {
     },
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
+    #[error("the key that signs checkpoints ([proof] key_file) cannot be used")]
+    Key(#[source] ConfigError),
     #[error("asked to stop a second time: not waiting")]
     Impatient,
 }
@@ -91,6 +94,9 @@ pub async fn run(
     accepted: &[String],
 ) -> Result<Vec<Ended>, ServiceError> {
     let metrics = Arc::new(Metrics::default());
+    if let Some(proof) = &settings.proof {
+        config::signing_key(&proof.key_file).map_err(ServiceError::Key)?;
+    }
     let mut signals = Signals::new().map_err(ServiceError::Signals)?;
     let mut beside = JoinSet::new();
     if let Some(address) = settings.listen {
@@ -124,6 +130,24 @@ enum Next {
     Settings(Box<Settings>),
 }
 
+/// What is kept up beside the sources.
+fn keepers(settings: &Settings) -> JoinSet<()> {
+    let mut kept = JoinSet::new();
+    let all = settings.clone();
+    kept.spawn(async move { match keep::keep(&all).await {} });
+    if let Some(proof) = &settings.proof {
+        kept.spawn(proof::keep::keep(settings.audit.clone(), proof.clone()));
+    }
+    kept
+}
+
+/// They never end by themselves, so one that does has panicked; the sources go on.
+fn told(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a task beside the sources has ended: restart the program");
+    }
+}
+
 /// Follows the sources until they have ended, or other settings take over.
 async fn until_next(
     path: &Path,
@@ -133,7 +157,8 @@ async fn until_next(
     signals: &mut Signals,
 ) -> Result<Next, ServiceError> {
     let (stop, stopped) = watch::channel(false);
-    let mut kept = pin!(keep::keep(settings));
+    // Ends with this function: what was not committed was not done.
+    let mut kept = keepers(settings);
     let mut sources = pin!(pipeline::run_accepting(settings.clone(), accepted, metrics, stopped));
     let mut reloads: JoinSet<Result<Settings, ReloadError>> = JoinSet::new();
     let mut next = None;
@@ -141,7 +166,7 @@ async fn until_next(
     let ended = loop {
         tokio::select! {
             ended = &mut sources => break ended,
-            never = &mut kept => match never {},
+            Some(ended) = kept.join_next() => told(ended),
             Some(read) = reloads.join_next() => match read {
                 Ok(Ok(read)) => {
                     next = Some(read);
@@ -180,6 +205,9 @@ fn refuse(metrics: &Metrics, error: &str) {
 
 async fn reload(path: PathBuf, metrics: Arc<Metrics>) -> Result<Settings, ReloadError> {
     let settings = Settings::load(&path)?;
+    if let Some(proof) = &settings.proof {
+        config::signing_key(&proof.key_file)?;
+    }
     let states = metrics.states().borrow().clone();
     pipeline::try_settings(&settings, &states).await.map_err(ReloadError::Unfit)?;
     Ok(settings)

@@ -11,6 +11,7 @@
 
 mod ask;
 mod access;
+mod attacks;
 mod attempts;
 mod budget;
 mod canary;
@@ -40,6 +41,7 @@ mod oracle;
 mod order;
 mod outages;
 mod privileges;
+mod proof;
 mod publication;
 mod reconcile;
 mod replay;
