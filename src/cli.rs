@@ -85,6 +85,8 @@ pub enum Verb {
     Coverage(tools::CoverageArguments),
     /// Explain one event: the block that makes it, the columns it rests on, its transaction
     Explain(tools::ExplainArguments),
+    /// Write events to a file: CSV, JSON Lines, CloudEvents, OCSF, Parquet
+    Export(crate::export::ExportArguments),
     /// Record the stream of a source, and compare what two mappings make of it
     Replay(tools::ReplayArguments),
     /// Prove that nobody edited the record: rows, leaves and signed checkpoints are compared, and each broken thing is named with its place. Exit code: 0 it holds, 1 it is broken
@@ -167,6 +169,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Verb::Mapping { what } => tools::mapping(what).await,
         Verb::Coverage(arguments) => tools::coverage(arguments).await,
         Verb::Explain(arguments) => tools::explain(arguments).await,
+        Verb::Export(arguments) => crate::export::run(arguments).await,
         Verb::Replay(arguments) => tools::replay(arguments).await,
         Verb::Verify(arguments) => proof::verify(arguments).await,
         Verb::Proof { what } => proof::proof(what).await,

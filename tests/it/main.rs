@@ -23,6 +23,7 @@ mod coverage;
 mod covered;
 mod demo;
 mod deploy;
+mod export;
 mod failover;
 mod fuzz;
 mod gap;
