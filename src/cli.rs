@@ -7,6 +7,7 @@ use crate::{
     config::{ConfigError, Settings, Source},
     pipeline::Ended,
     proof::verbs as proof,
+    retain,
     service::{self, ServiceError},
     show::{self, OutputFormat},
     sql, status, tools,
@@ -96,6 +97,18 @@ pub enum Verb {
         #[command(subcommand)]
         what: proof::ProofVerb,
     },
+    /// Apply retention: take away what is older than its class is kept. The sidecar does it by itself
+    Prune(retain::PruneArguments),
+    /// Erase a person on request
+    Erase {
+        #[command(subcommand)]
+        what: retain::EraseVerb,
+    },
+    /// Legal hold: events that neither retention nor erasure may touch
+    Hold {
+        #[command(subcommand)]
+        what: retain::HoldVerb,
+    },
     /// Try it: a throwaway PostgreSQL, a sample portal with some life in it, and its events as they arrive
     Demo(crate::demo::DemoArguments),
 }
@@ -173,6 +186,9 @@ pub async fn run(cli: Cli) -> ExitCode {
         Verb::Replay(arguments) => tools::replay(arguments).await,
         Verb::Verify(arguments) => proof::verify(arguments).await,
         Verb::Proof { what } => proof::proof(what).await,
+        Verb::Prune(arguments) => retain::prune(arguments).await,
+        Verb::Erase { what } => retain::erase(what).await,
+        Verb::Hold { what } => retain::hold(what).await,
         Verb::Demo(arguments) => crate::demo::run(arguments).await,
     }
 }

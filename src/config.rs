@@ -193,6 +193,10 @@ pub struct Limits {
     pub wal_budget_action: WalBudgetAction,
     /// How often that is looked at, in milliseconds.
     pub wal_check_interval_ms: u64,
+    /// How often retention is applied, in seconds; 0: not by the sidecar.
+    pub prune_interval_seconds: u64,
+    /// Events that one transaction of it takes away at most.
+    pub prune_events: i32,
 }
 
 /// What happens to a slot that keeps more than the budget.
@@ -227,6 +231,8 @@ impl Default for Limits {
             wal_budget_bytes: 16 << 30,
             wal_budget_action: WalBudgetAction::Release,
             wal_check_interval_ms: 10_000,
+            prune_interval_seconds: 3_600,
+            prune_events: 1_000,
         }
     }
 }
@@ -378,6 +384,9 @@ fn check_limits(limits: &Limits) -> Result<(), String> {
         ("wal_budget_bytes", limits.wal_budget_bytes),
         ("wal_check_interval_ms", limits.wal_check_interval_ms),
     ];
+    if limits.prune_events < 1 {
+        return Err("limits.prune_events must be at least 1".to_owned());
+    }
     match positive.iter().find(|(_, value)| *value == 0) {
         Some((name, _)) => Err(format!("limits.{name} must be at least 1")),
         None => Ok(()),

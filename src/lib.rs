@@ -23,8 +23,9 @@
 //!
 //! Before the first frame [`catalog`] reads what the source is, [`continuity`] decides whether it joins what is written, and [`snapshot`] reads what is older than the slot. [`budget`] looks after what the slot keeps on the source's disk. [`pipeline`] alone knows all the stages, and tells [`metrics`] what it does; [`service`] runs it under a service manager, reads settings again on SIGHUP, and lets [`serve`] show the metrics. Beside the sources [`keep`] keeps the tables up that admins ask: what was there at any time, and numbers. [`demo`] runs the whole on a throwaway server, which the tests use too.
 //!
-//! Beside the flow stand what people ask: [`check`] finds what would go wrong and says how to mend it, [`tools`] has the verbs around mappings, [`coverage`] judges what was asked for by the live configuration, [`explain`] tells where one event comes from, [`replay`] runs a recorded stream through two mappings, and [`ask`] reads the log itself, by the conditions of [`filter`]. They read, and nothing of the flow uses them.
-//! Beside the flow stand what people ask: [`check`] finds what would go wrong and says how to mend it, [`tools`] has the verbs around mappings, [`coverage`] judges what was asked for by the live configuration, [`explain`] tells where one event comes from, [`mod@export`] writes events to files, and [`replay`] runs a recorded stream through two mappings. They read, and nothing of the flow uses them.
+//! Beside the flow stand what people ask: [`check`] finds what would go wrong and says how to mend it, [`tools`] has the verbs around mappings, [`coverage`] judges what was asked for by the live configuration, [`explain`] tells where one event comes from, [`replay`] runs a recorded stream through two mappings, [`ask`] reads the log itself by the conditions of [`filter`], and [`mod@export`] writes it to files. They read, and nothing of the flow uses them. [`retain`] alone takes away: by retention, and by erasure.
+//!
+//! Each row has a leaf ([`mod@leaf`]) in its source's tree, written with it; [`proof`] signs checkpoints ([`note`]) of the trees ([`merkle`]), and verifies the record.
 //!
 //! # Invariants
 //! 1. decode, tuple, transaction, translate and event read no clock, draw no random number and do no IO (but for the spool file of a transaction that memory does not hold): the same bytes always give the same events with the same ids, streamed or not.
@@ -53,11 +54,10 @@ pub mod decode;
 pub mod demo;
 pub mod event;
 pub mod explain;
+pub mod export;
 pub mod filter;
 pub mod keep;
 pub mod leaf;
-pub mod export;
-pub mod filter;
 pub mod lsn;
 pub mod merkle;
 pub mod metrics;
@@ -65,6 +65,7 @@ pub mod note;
 pub mod pipeline;
 pub mod proof;
 pub mod replay;
+pub mod retain;
 pub mod serve;
 pub mod service;
 pub mod show;

@@ -11,8 +11,7 @@ use crate::{
     keep,
     metrics::Metrics,
     pipeline::{self, Ended},
-    proof,
-    serve,
+    proof, retain, serve,
 };
 use std::{
     io,
@@ -135,6 +134,8 @@ fn keepers(settings: &Settings) -> JoinSet<()> {
     let mut kept = JoinSet::new();
     let all = settings.clone();
     kept.spawn(async move { match keep::keep(&all).await {} });
+    let all = settings.clone();
+    kept.spawn(async move { match retain::keep(all).await {} });
     if let Some(proof) = &settings.proof {
         kept.spawn(proof::keep::keep(settings.audit.clone(), proof.clone()));
     }

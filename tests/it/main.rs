@@ -9,8 +9,8 @@
     reason = "a test that fails should say so at once; `pub` says here what the tests may use"
 )]
 
-mod ask;
 mod access;
+mod ask;
 mod attacks;
 mod attempts;
 mod budget;
@@ -47,6 +47,7 @@ mod publication;
 mod reconcile;
 mod replay;
 mod restart;
+mod retain;
 mod schema;
 mod seals;
 mod service;

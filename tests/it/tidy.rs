@@ -49,6 +49,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("sql", &["budget", "config", "translate", "wire", "write"]),
     ("status", &["budget", "catalog", "chain", "config", "connect", "lsn", "translate"]),
     ("show", &["status"]),
+    ("retain", &["chain", "config", "connect", "conninfo", "show"]),
     (
         "pipeline",
         &[
@@ -72,9 +73,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     ("serve", &["metrics"]),
     ("keep", &["chain", "config", "connect"]),
-    ("service", &["chain", "config", "keep", "metrics", "pipeline", "serve"]),
     ("proof", &["chain", "config", "connect", "conninfo", "merkle", "note", "show"]),
-    ("service", &["chain", "config", "metrics", "pipeline", "proof", "serve"]),
+    ("service", &["chain", "config", "keep", "metrics", "pipeline", "proof", "retain", "serve"]),
     (
         "check",
         &[
@@ -134,10 +134,8 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "ask", "chain", "check", "config", "demo", "pipeline", "service", "show", "sql",
-            "chain", "check", "config", "demo", "pipeline", "proof", "service", "show", "sql",
-            "chain", "check", "config", "demo", "export", "pipeline", "service", "show", "sql",
-            "status", "tools",
+            "ask", "chain", "check", "config", "demo", "export", "pipeline", "proof", "retain",
+            "service", "show", "sql", "status", "tools",
         ],
     ),
 ];
@@ -147,13 +145,8 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "tokio_postgres",
         &[
-            "ask", "budget", "catalog", "check", "connect", "demo", "explain", "filter",
-            "snapshot", "status", "tools", "write",
-            "budget", "catalog", "check", "connect", "demo", "explain", "keep", "snapshot",
-            "budget", "catalog", "check", "connect", "demo", "explain", "proof", "snapshot",
-            "status", "tools", "write",
-            "budget", "catalog", "check", "connect", "demo", "explain", "export", "filter",
-            "snapshot", "status", "tools", "write",
+            "ask", "budget", "catalog", "check", "connect", "demo", "explain", "export", "filter",
+            "keep", "proof", "retain", "snapshot", "status", "tools", "write",
         ],
     ),
     ("postgres_protocol", &["wire"]),
@@ -161,11 +154,8 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "tokio::",
         &[
-            "ask", "check", "cli", "connect", "demo", "metrics", "pipeline", "replay", "serve",
-            "check", "cli", "connect", "demo", "keep", "metrics", "pipeline", "replay", "serve",
-            "check", "cli", "connect", "demo", "metrics", "pipeline", "proof", "replay", "serve",
-            "check", "cli", "connect", "demo", "export", "metrics", "pipeline", "replay", "serve",
-            "service", "tools", "wire", "write",
+            "ask", "check", "cli", "connect", "demo", "export", "keep", "metrics", "pipeline",
+            "proof", "replay", "retain", "serve", "service", "tools", "wire", "write",
         ],
     ),
     ("std::net", &["config", "connect", "conninfo", "demo", "service", "wire"]),
@@ -175,12 +165,13 @@ const CRATES: &[(&str, &[&str])] = &[
     ("sd_notify", &["service"]),
     (
         "std::fs",
-        &["check", "config", "conninfo", "demo", "metrics", "proof", "replay", "spool", "tools"],
+        &[
+            "check", "config", "conninfo", "demo", "export", "metrics", "proof", "replay", "spool",
+            "tools",
+        ],
     ),
     ("use ring::", &["note", "proof"]),
-    ("indicatif", &["proof"]),
-        &["check", "config", "conninfo", "demo", "export", "metrics", "replay", "spool", "tools"],
-    ),
+    ("indicatif", &["export", "proof"]),
     ("rustls", &["connect"]),
     ("x509_cert", &["connect"]),
     ("toml::", &["catalog", "config", "coverage", "translate"]),

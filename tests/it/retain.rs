@@ -1,0 +1,227 @@
+//! Retention, legal holds and erasure: what is due goes and nothing else, and the proof stays whole.
+
+use crate::support::{
+    Portal, cluster, open,
+    program::{SettingsFile, command},
+    run, sample, value, wait_for,
+};
+use portal_audit::retain;
+use std::fmt::Write as _;
+
+/// Every leaf is either that of its row, or stands in `removed` under an event whose digest says so; and what is there is in order.
+const UNPROVEN: &str = "
+WITH leaves AS (
+  SELECT tree, first, place, encode(substr(uuids, 16 * place + 1, 16), 'hex')::uuid AS id,
+         substr(salts, 16 * place + 1, 16) AS salt, substr(leaves, 32 * place + 1, 32) AS leaf
+    FROM portal_audit.seals, generate_series(0, events - 1) AS place
+), taken AS (
+  SELECT r.tree, r.first, u.place, r.leaves IS NULL AS is_gone, substr(r.leaves, 32 * (u.n::int - 1) + 1, 32) AS leaf
+    FROM portal_audit.removed r, unnest(r.places) WITH ORDINALITY AS u (place, n)
+)
+SELECT (SELECT count(*) FROM leaves l LEFT JOIN public.events e ON e.event_uuid = l.id
+         WHERE CASE WHEN e.event_uuid IS NULL THEN NOT EXISTS (SELECT FROM taken t WHERE (t.tree, t.first, t.place) = (l.tree, l.first, l.place) AND t.is_gone)
+                    WHEN l.salt = decode(repeat('00', 16), 'hex') THEN NOT EXISTS (SELECT FROM taken t WHERE (t.tree, t.first, t.place) = (l.tree, l.first, l.place)
+                         AND t.leaf = portal_audit.leaf(l.salt, e))
+                    ELSE portal_audit.leaf(l.salt, e) <> l.leaf END)
+     + (SELECT count(*) FROM (SELECT DISTINCT event_uuid FROM portal_audit.removed) r LEFT JOIN public.events e USING (event_uuid)
+         WHERE e.event_uuid IS NULL OR e.payload ->> 'digest' <> encode(portal_audit.removed_digest(r.event_uuid), 'hex'))";
+
+/// Events of every kind: `count` days back, two a day of a user and one of a project, and a row of a stranger that is in no tree.
+async fn filled(name: &str, days: usize) -> Portal {
+    let portal = sample(name).await;
+    let mut script = "INSERT INTO portal_audit.event_types VALUES ('login_succeeded', 'x', 'user', '{self}'), ('login_failed', 'x', 'user', '{self}'), ('project_created', 'x', 'project', '{project}');".to_owned();
+    write!(
+        script,
+        "INSERT INTO public.events SELECT gen_random_uuid(), now() - d * interval '1 day', t, 'alice', CASE t WHEN 'project_created' THEN 'p' || d ELSE 'alice' END,
+            CASE t WHEN 'project_created' THEN 'project' ELSE 'user' END, NULL, t <> 'login_failed', NULL, '{{\"ip\": \"192.0.2.1\"}}'
+           FROM generate_series(1, {days}) AS d, unnest(ARRAY['login_succeeded', 'login_failed', 'project_created']) AS t;
+         SELECT portal_audit.adopt();
+         INSERT INTO public.events VALUES (gen_random_uuid(), now() - interval '1000 days', 'login_failed', '', 'alice', 'user', NULL, false, NULL)"
+    )
+    .unwrap();
+    run(&portal.audit, &script).await;
+    portal
+}
+
+/// Prunes until nothing is left to do; gives how many went, and in how many calls.
+async fn prune_all(portal: &Portal, limit: i32) -> (i64, usize) {
+    let mut gone = 0;
+    let mut calls = 0;
+    loop {
+        let before: String = value(&portal.audit, "SELECT portal_audit.looked_to()").await;
+        let query =
+            format!("SELECT coalesce(sum(events), 0)::bigint FROM portal_audit.prune({limit})");
+        let events: i64 = value(&portal.audit, &query).await;
+        let after: String = value(&portal.audit, "SELECT portal_audit.looked_to()").await;
+        (gone, calls) = (gone + events, calls + 1);
+        if events == 0 && before == after {
+            return (gone, calls);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_older_than_its_class_is_kept_goes_and_nothing_else() {
+    let portal = filled("retain_class", 400).await;
+    let audit = &portal.audit;
+    let dry = "SELECT sum(events)::bigint FROM portal_audit.prune(10, true)";
+    // The row of a stranger is due, but in no tree.
+    assert_eq!(value::<i64>(audit, dry).await, 2 * 221 + 1);
+    assert_eq!(portal.count().await, 1201);
+    let (gone, calls) = prune_all(&portal, 100).await;
+    assert_eq!(gone, 2 * 221);
+    assert!(calls > 4, "{calls} calls");
+    let kept = "SELECT string_agg(event_type || ' ' || n, ', ' ORDER BY event_type) FROM (SELECT event_type, count(*) AS n FROM public.events GROUP BY 1) k";
+    assert_eq!(
+        value::<String>(audit, kept).await,
+        "login_failed 180, login_succeeded 179, project_created 400, retention_applied 5"
+    );
+    assert_eq!(value::<i64>(audit, UNPROVEN).await, 0);
+    assert_eq!(prune_all(&portal, 100).await.0, 0);
+}
+
+#[tokio::test]
+async fn what_is_held_stays_until_it_is_released() {
+    let portal = filled("retain_hold", 200).await;
+    let audit = &portal.audit;
+    let hold: i64 =
+        value(audit, "SELECT portal_audit.hold('a court asks', p_event_type => 'login_failed')")
+            .await;
+    assert_eq!(prune_all(&portal, 1000).await.0, 21);
+    let erase =
+        audit.client.batch_execute("SELECT portal_audit.erase_user('alice')").await.unwrap_err();
+    let message = erase.as_db_error().unwrap().message();
+    assert!(message.contains(&format!("hold {hold} keeps events")), "{message}");
+    run(audit, &format!("SELECT portal_audit.release({hold})")).await;
+    // A hold on a person of whom there is no event yet counts as well.
+    run(audit, "SELECT portal_audit.hold('a court asks', p_user => 'carol')").await;
+    assert!(audit.client.batch_execute("SELECT portal_audit.erase_user('carol')").await.is_err());
+    assert_eq!(prune_all(&portal, 1000).await.0, 21);
+    let told = "SELECT string_agg(event_type, ', ' ORDER BY timestamp) FROM public.events WHERE subject_type = 'hold'";
+    assert_eq!(value::<String>(audit, told).await, "hold_placed, hold_released, hold_placed");
+    assert_eq!(value::<i64>(audit, UNPROVEN).await, 0);
+}
+
+#[tokio::test]
+async fn a_shorter_time_takes_more_and_a_batch_that_is_rolled_back_takes_nothing() {
+    let portal = filled("retain_keep", 100).await;
+    let audit = &portal.audit;
+    assert_eq!(prune_all(&portal, 1000).await.0, 0);
+    run(audit, "UPDATE portal_audit.retention SET keep = '90 days' WHERE class = 'user'").await;
+    let before = portal.count().await;
+    run(audit, "BEGIN; SELECT portal_audit.prune(5); ROLLBACK").await;
+    assert_eq!(portal.count().await, before);
+    assert_eq!(value::<i64>(audit, "SELECT count(*) FROM portal_audit.removed").await, 0);
+    assert_eq!(prune_all(&portal, 5).await.0, 22);
+    assert_eq!(value::<i64>(audit, UNPROVEN).await, 0);
+}
+
+/// Every text of every row of the audit database.
+const DUMP: &str = "SELECT string_agg(query_to_xml(format('SELECT t::text FROM %s t', oid::regclass), true, false, '')::text, '') FROM pg_class WHERE relkind = 'r' AND relnamespace IN ('public'::regnamespace, 'portal_audit'::regnamespace)";
+
+#[tokio::test]
+async fn an_erased_name_is_nowhere_and_the_proof_is_whole() {
+    let portal = filled("retain_erase", 30).await;
+    let audit = &portal.audit;
+    run(
+        audit,
+        r#"INSERT INTO public.events VALUES
+             (gen_random_uuid(), now(), 'login_failed', 'bob', 'p', 'project', 'alice', false, 'user alice may not', '{"members": [{"alice": ["exp/alice"]}, "alice-b"]}');
+           INSERT INTO portal_audit.names VALUES ('portal', 'user', '7', 'alice');
+           SELECT portal_audit.hold('x', p_user => 'alice'); SELECT portal_audit.release(1)"#,
+    )
+    .await;
+    let counts = "SELECT string_agg(event_type || ' ' || n, ', ' ORDER BY event_type) FROM (SELECT event_type, count(*) AS n FROM public.events WHERE event_type <> 'user_erased' GROUP BY 1) k";
+    let before: String = value(audit, counts).await;
+    let dry: i64 =
+        value(audit, "SELECT sum(number)::bigint FROM portal_audit.erase_user('alice', true)")
+            .await;
+    let changed = "SELECT sum(number)::bigint FROM portal_audit.erase_user('alice') WHERE object <> 'pseudonym'";
+    assert_eq!(value::<i64>(audit, changed).await, dry);
+    let dump: String = value(audit, DUMP).await;
+    // Another person's name that begins with it stays.
+    let left: Vec<_> = dump.match_indices("alice").map(|(at, _)| &dump[at..at + 7]).collect();
+    assert_eq!(left, ["alice-b"]);
+    assert!(!dump.contains("192.0.2.1"));
+    assert_eq!(value::<String>(audit, counts).await, before);
+    assert_eq!(value::<i64>(audit, UNPROVEN).await, 0);
+    assert_eq!(
+        value::<i64>(audit, "SELECT count(*) FROM portal_audit.erase_user('alice')").await,
+        0
+    );
+    // What was pseudonymised may go later: the proof still stands.
+    run(audit, "UPDATE portal_audit.retention SET keep = '1 day' WHERE class = 'user'").await;
+    assert!(prune_all(&portal, 7).await.0 > 50);
+    assert_eq!(value::<i64>(audit, UNPROVEN).await, 0);
+}
+
+#[tokio::test]
+async fn the_sidecars_role_prunes_and_deletes_nothing_else() {
+    let portal = filled("retain_role", 190).await;
+    let audit = &portal.audit;
+    run(audit, "SET ROLE portal_audit_writer").await;
+    for forbidden in [
+        "DELETE FROM public.events",
+        "UPDATE portal_audit.retention SET keep = '1 day'",
+        "SELECT portal_audit.erase_user('alice')",
+        "SELECT portal_audit.hold('x')",
+        "SELECT portal_audit.look_again()",
+    ] {
+        let error = audit.client.batch_execute(forbidden).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "42501", "{forbidden}");
+    }
+    assert_eq!(prune_all(&portal, 1000).await.0, 22);
+}
+
+#[tokio::test]
+async fn the_program_prunes_holds_and_erases() {
+    let portal = filled("retain_verbs", 190).await;
+    let settings = SettingsFile::new(&portal);
+    let verb = |arguments: &[&str]| {
+        let all = [arguments, &["--config", settings.path.to_str().unwrap()]].concat();
+        let output = command(&all).output().unwrap();
+        let text =
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let (code, text) = verb(&["prune", "--dry-run"]);
+    assert!(code == 0 && text.contains("23 events are due"), "{text}");
+    let (code, text) = verb(&["hold", "add", "--reason", "court", "--user", "alice"]);
+    assert!(code == 0 && text.contains("Hold 1 is placed."), "{text}");
+    let (_, text) = verb(&["hold", "list"]);
+    assert!(text.contains("user alice"), "{text}");
+    let (code, text) = verb(&["prune"]);
+    assert!(code == 0 && text.contains("Nothing is due."), "{text}");
+    let (code, text) = verb(&["erase", "user", "alice", "--yes"]);
+    assert!(code == 1 && text.contains("hold 1 keeps events"), "{text}");
+    verb(&["hold", "release", "1"]);
+    let (code, text) = verb(&["prune", "--format", "json"]);
+    assert!(code == 0 && text.contains("login_succeeded"), "{text}");
+    let (code, text) = verb(&["erase", "user", "alice"]);
+    assert!(code == 2 && text.contains("--yes"), "{text}");
+    let (code, text) = verb(&["erase", "user", "alice", "--yes"]);
+    assert!(code == 0 && text.contains("The person is erased-"), "{text}");
+    assert_eq!(value::<i64>(&portal.audit, UNPROVEN).await, 0);
+}
+
+#[tokio::test]
+async fn the_sidecar_prunes_by_itself_while_others_write() {
+    let portal = filled("retain_keeper", 300).await;
+    let mut settings = portal.settings.clone();
+    settings.limits.prune_events = 50;
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        retain::keep(settings).await;
+    });
+    let other = open(cluster(), "retain_keeper_audit").await;
+    for _ in 0..50 {
+        run(&other, "SELECT portal_audit.record('log_read', 'carol', 'events', 'audit', NULL, true, NULL, '{}')").await;
+    }
+    let due = "SELECT coalesce(sum(events), 0)::bigint FROM portal_audit.prune(10, true)";
+    // Only the row of a stranger is left.
+    wait_for("pruning", async || value::<i64>(&portal.audit, due).await == 1).await;
+    tasks.shutdown().await;
+    assert_eq!(value::<i64>(&portal.audit, UNPROVEN).await, 0);
+    let told = "SELECT count(*) FROM public.events WHERE event_type = 'log_read'";
+    assert_eq!(value::<i64>(&portal.audit, told).await, 50);
+}
