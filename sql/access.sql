@@ -242,6 +242,8 @@ BEGIN
       IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_viewer') THEN
         GRANT USAGE ON SCHEMA portal_audit TO portal_audit_viewer;
         GRANT SELECT ON public.events, portal_audit.event_types TO portal_audit_viewer;
+        -- Absence of an event means something only before complete_to.
+        GRANT SELECT (source, state, complete_to) ON portal_audit.progress TO portal_audit_viewer;
         GRANT EXECUTE ON FUNCTION portal_audit.viewer, portal_audit.sees_all, portal_audit.life, portal_audit.types_for,
           portal_audit.reach, portal_audit.my_events, portal_audit.record_read TO portal_audit_viewer;
         IF to_regclass('portal_audit.events_described') IS NOT NULL THEN

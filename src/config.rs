@@ -2,6 +2,10 @@
 //!
 //! `deploy/portal-audit.toml` holds every setting with its default; a test compares the two.
 
+mod pages;
+
+pub use pages::{Access, Pages};
+
 use crate::{
     conninfo::{ConnInfo, ConnInfoError, is_private},
     note::SigningKey,
@@ -10,6 +14,7 @@ use crate::{
         mapping::{Mapping, MappingErrors},
     },
 };
+use pages::PagesFile;
 use serde::Deserialize;
 use std::{
     collections::HashSet,
@@ -66,6 +71,7 @@ struct File {
     limits: Limits,
     serve: Option<ServeFile>,
     proof: Option<ProofSettings>,
+    pages: Option<PagesFile>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -261,6 +267,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// `None`: no checkpoints are made.
     pub proof: Option<ProofSettings>,
+    /// The pages, if they are served there too.
+    pub pages: Option<Pages>,
 }
 
 /// One database that is followed.
@@ -354,7 +362,8 @@ impl Settings {
         let audit = connection(path, "[audit]", &file.audit.dsn)?;
         let listen = file.serve.map(|serve| serve.listen);
         let proof = file.proof.map(|proof| proof.check(path)).transpose()?;
-        Ok(Self { audit, sources, limits: file.limits, listen, proof })
+        let pages = file.pages.map(|pages| pages.check(path, listen)).transpose()?;
+        Ok(Self { audit, sources, limits: file.limits, listen, proof, pages })
     }
 }
 

@@ -8,9 +8,12 @@
 //!
 //! An outage of a source is no reason to be unready: it is what the metrics are for, and they must stay in reach.
 
-use crate::metrics::{Metrics, State};
+use crate::{
+    metrics::{Metrics, State},
+    web::Peer,
+};
 use axum::{
-    Router, extract,
+    Extension, Router, extract,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -39,16 +42,16 @@ const ACCEPT_WAIT: Duration = Duration::from_millis(100);
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> Infallible {
-    let routes = routes(metrics);
+/// Serves these and the `pages`, if there are any, until it is dropped.
+pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, pages: Router) -> Infallible {
+    let routes = pages.merge(routes(metrics));
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { continue };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let routes = routes.clone();
+            Ok((stream, peer)) => {
+                let routes = routes.clone().layer(Extension(Peer(peer.ip())));
                 connections.spawn(async move {
                     let _permit = permit;
                     // Whoever breaks off, or is too slow, is nobody to tell of.

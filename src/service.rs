@@ -11,7 +11,7 @@ use crate::{
     keep,
     metrics::Metrics,
     pipeline::{self, Ended},
-    proof, retain, serve,
+    proof, retain, serve, web,
 };
 use std::{
     io,
@@ -102,8 +102,10 @@ pub async fn run(
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| ServiceError::Listen { address, source })?;
         let address = listener.local_addr().unwrap_or(address);
-        tracing::info!(%address, "serving /livez, /readyz and /metrics");
-        beside.spawn(serve::serve(listener, Arc::clone(&metrics)));
+        let has_pages = settings.pages.is_some();
+        tracing::info!(%address, pages = has_pages, "serving /livez, /readyz and /metrics");
+        let pages = settings.pages.as_ref().map(web::routes).unwrap_or_default();
+        beside.spawn(serve::serve(listener, Arc::clone(&metrics), pages));
     }
     beside.spawn(notify::tell(Arc::clone(&metrics)));
     let (mut settings, mut accepted) = (settings, accepted);

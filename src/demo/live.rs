@@ -9,15 +9,20 @@ use super::{
 use crate::{
     config::Settings,
     connect::Session,
+    serve,
     show::{ShownEvent, count, fit, seconds, visible},
+    web,
 };
 use chrono::{DateTime, Utc};
 use std::{
     collections::HashMap,
-    io::{IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _, Write as _},
+    net::SocketAddr,
     process::ExitCode,
+    sync::Arc,
 };
 use tokio::{
+    net::TcpListener,
     task::JoinSet,
     time::{Duration, sleep},
 };
@@ -37,9 +42,17 @@ pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
     ));
     let settings = portal::create(cluster, true).await.map_err(DemoError::Sample)?;
     let sentences = sentences(&settings);
+    let pages = settings.pages.clone().zip(settings.listen);
     let mut sidecar = Sidecar::start(settings);
     let audit = open(cluster, AUDIT_DATABASE).await?;
     sidecar.wait_for(&audit, IS_STREAMING).await?;
+    let mut beside = JoinSet::new();
+    if let Some((pages, address)) = pages {
+        let listener = listen(address).await.map_err(DemoError::Listen)?;
+        let address = listener.local_addr().unwrap_or(address);
+        tell(&format!("The pages: http://{address}/"));
+        beside.spawn(serve::serve(listener, Arc::clone(&sidecar.metrics), web::routes(&pages)));
+    }
     let past = introduce(cluster, &audit).await?;
 
     let mut activity = JoinSet::new();
@@ -81,6 +94,16 @@ pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
         proof.doubled
     ));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the settings say, or at any port if that one is taken.
+async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            TcpListener::bind((address.ip(), 0)).await
+        }
+        bound => bound,
+    }
 }
 
 fn failed(source: tokio_postgres::Error) -> DemoError {

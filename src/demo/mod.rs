@@ -10,10 +10,10 @@ mod once;
 pub mod portal;
 pub mod proof;
 
-use crate::{chain::chain, show::OutputFormat};
+use crate::{chain::chain, metrics::Metrics, show::OutputFormat};
 use cluster::{Cluster, ClusterError, Installation};
 use portal::SampleError;
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -46,6 +46,8 @@ enum DemoError {
     Cluster(#[source] ClusterError),
     #[error("cannot set up the sample portal")]
     Sample(#[source] SampleError),
+    #[error("cannot serve the pages")]
+    Listen(#[source] std::io::Error),
     #[error("the sidecar ended: {0}")]
     Sidecar(String),
     #[error("the sidecar did not catch up within {} s", CATCH_UP_MAX.as_secs())]
@@ -91,19 +93,22 @@ fn print(text: &str) {
 struct Sidecar {
     stop: watch::Sender<bool>,
     tasks: JoinSet<Vec<crate::pipeline::Ended>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Sidecar {
     fn start(settings: crate::config::Settings) -> Self {
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        let metrics = Arc::new(Metrics::default());
+        let told = Arc::clone(&metrics);
         tasks.spawn(async move {
             tokio::select! {
-                ended = crate::pipeline::run(settings.clone(), stopped) => ended,
+                ended = crate::pipeline::run_accepting(settings.clone(), &[], &told, stopped) => ended,
                 never = crate::keep::keep(&settings) => match never {},
             }
         });
-        Self { stop, tasks }
+        Self { stop, tasks, metrics }
     }
 
     /// Fails if the sidecar has ended by itself.

@@ -55,6 +55,8 @@ pub const AUDIT_DATABASE: &str = "portal-audit";
 const SOURCE_ROLE: &str = "portal_audit";
 /// The role by which it writes.
 const AUDIT_ROLE: &str = "portal_audit_sidecar";
+/// The login of the pages.
+const PAGES_ROLE: &str = "portal_audit_pages";
 /// The cluster's own superuser, which only sets up.
 pub const OWNER: &str = "postgres";
 
@@ -95,8 +97,9 @@ pub fn settings_text(cluster: &Cluster) -> String {
     let audit = cluster.dsn(AUDIT_DATABASE, AUDIT_ROLE);
     let source = cluster.dsn(PORTAL_DATABASE, SOURCE_ROLE);
     let spool = cluster.socket_dir().display().to_string();
+    let pages = cluster.dsn(AUDIT_DATABASE, PAGES_ROLE);
     format!(
-        "[audit]\ndsn = {audit:?}\n\n[[source]]\nname = \"portal\"\ndsn = {source:?}\nmapping = \"merge-reference\"\nbackfill = true\n\n[limits]\nspool_folder = {spool:?}\n"
+        "[audit]\ndsn = {audit:?}\n\n[serve]\nlisten = \"127.0.0.1:8484\"\n\n[pages]\ndsn = {pages:?}\naccess = \"loopback\"\n\n[[source]]\nname = \"portal\"\ndsn = {source:?}\nmapping = \"merge-reference\"\nbackfill = true\n\n[limits]\nspool_folder = {spool:?}\n"
     )
 }
 
@@ -117,10 +120,10 @@ async fn create_audit(cluster: &Cluster) -> Result<(), SampleError> {
     script(&owner, "create the audit database", "CREATE DATABASE \"portal-audit\"").await?;
     let audit = open(cluster, AUDIT_DATABASE, OWNER).await?;
     script(&audit, "set up the audit database", sql::audit()).await?;
-    let role = format!(
-        "CREATE ROLE {AUDIT_ROLE} LOGIN BYPASSRLS; GRANT portal_audit_writer TO {AUDIT_ROLE}"
+    let roles = format!(
+        "CREATE ROLE {AUDIT_ROLE} LOGIN BYPASSRLS; GRANT portal_audit_writer TO {AUDIT_ROLE}; CREATE ROLE {PAGES_ROLE} LOGIN NOINHERIT; GRANT portal_audit_reader, portal_audit_web TO {PAGES_ROLE}"
     );
-    script(&audit, "create the sidecar's role", &role).await
+    script(&audit, "create the roles of sidecar and pages", &roles).await
 }
 
 async fn create_portal(

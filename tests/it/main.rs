@@ -69,3 +69,4 @@ mod undeliverable;
 mod unreadable;
 mod values;
 mod views;
+mod web;

@@ -71,10 +71,14 @@ const MODULES: &[(&str, &[&str])] = &[
             "write",
         ],
     ),
-    ("serve", &["metrics"]),
+    ("web", &["chain", "config", "connect", "conninfo", "filter", "show"]),
+    ("serve", &["metrics", "web"]),
     ("keep", &["chain", "config", "connect"]),
     ("proof", &["chain", "config", "connect", "conninfo", "merkle", "note", "show"]),
-    ("service", &["chain", "config", "keep", "metrics", "pipeline", "proof", "retain", "serve"]),
+    (
+        "service",
+        &["chain", "config", "keep", "metrics", "pipeline", "proof", "retain", "serve", "web"],
+    ),
     (
         "check",
         &[
@@ -92,7 +96,13 @@ const MODULES: &[(&str, &[&str])] = &[
             "write",
         ],
     ),
-    ("demo", &["chain", "config", "connect", "conninfo", "keep", "pipeline", "show", "sql"]),
+    (
+        "demo",
+        &[
+            "chain", "config", "connect", "conninfo", "keep", "metrics", "pipeline", "serve",
+            "show", "sql", "web",
+        ],
+    ),
     ("coverage", &["catalog", "chain", "config", "connect", "translate"]),
     (
         "replay",
@@ -146,7 +156,7 @@ const CRATES: &[(&str, &[&str])] = &[
         "tokio_postgres",
         &[
             "ask", "budget", "catalog", "check", "connect", "demo", "explain", "export", "filter",
-            "keep", "proof", "retain", "snapshot", "status", "tools", "write",
+            "keep", "proof", "retain", "snapshot", "status", "tools", "web", "write",
         ],
     ),
     ("postgres_protocol", &["wire"]),
@@ -158,16 +168,16 @@ const CRATES: &[(&str, &[&str])] = &[
             "proof", "replay", "retain", "serve", "service", "tools", "wire", "write",
         ],
     ),
-    ("std::net", &["config", "connect", "conninfo", "demo", "service", "wire"]),
+    ("std::net", &["config", "connect", "conninfo", "demo", "service", "web", "wire"]),
     ("prometheus_client", &["metrics"]),
-    ("axum", &["serve"]),
+    ("axum", &["serve", "web"]),
     ("hyper", &["serve"]),
     ("sd_notify", &["service"]),
     (
         "std::fs",
         &[
             "check", "config", "conninfo", "demo", "export", "metrics", "proof", "replay", "spool",
-            "tools",
+            "tools", "web",
         ],
     ),
     ("use ring::", &["note", "proof"]),

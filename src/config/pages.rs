@@ -1,0 +1,96 @@
+//! `[pages]`: where the pages read, and who they take somebody for.
+
+use super::ConfigError;
+use super::connection;
+use crate::conninfo::ConnInfo;
+use serde::Deserialize;
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+/// How the pages know who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever reaches the address sees all; only on a loopback address.
+    Loopback,
+    /// A bearer token, or a session cookie that one was exchanged for: lines of `SHA-256 in hex, name` in a file that is read again for each login.
+    Token { file: PathBuf },
+    /// A header that a proxy sets, from these addresses only.
+    Proxy { header: String, peers: Vec<IpAddr> },
+}
+
+/// What the pages need.
+#[derive(Debug, Clone)]
+pub struct Pages {
+    pub conninfo: ConnInfo,
+    pub access: Access,
+    /// Names of those who see all.
+    pub admins: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    Loopback,
+    Token,
+    Proxy,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PagesFile {
+    dsn: String,
+    access: Mode,
+    token_file: Option<PathBuf>,
+    proxy_header: Option<String>,
+    #[serde(default)]
+    proxy_peers: Vec<IpAddr>,
+    #[serde(default)]
+    admins: Vec<String>,
+}
+
+impl PagesFile {
+    /// Checks it against where the pages are served; paths are relative to the settings file.
+    pub(super) fn check(
+        self,
+        path: &Path,
+        listen: Option<SocketAddr>,
+    ) -> Result<Pages, ConfigError> {
+        let fault = |message: &str| ConfigError::Value {
+            path: path.to_owned(),
+            message: format!("[pages] {message}"),
+        };
+        let Some(listen) = listen else {
+            return Err(fault("needs [serve] listen: the address where the pages are served"));
+        };
+        let access = match self.access {
+            Mode::Loopback if listen.ip().is_loopback() => Access::Loopback,
+            Mode::Loopback => {
+                return Err(fault(
+                    "access = \"loopback\" lets everybody see all, so [serve] listen must be a loopback address: take \"token\" or \"proxy\", or listen on 127.0.0.1",
+                ));
+            }
+            Mode::Token => match self.token_file {
+                Some(file) => Access::Token { file: beside(path, file) },
+                None => return Err(fault("access = \"token\" needs token_file")),
+            },
+            Mode::Proxy => match (self.proxy_header, self.proxy_peers) {
+                (Some(header), peers) if !peers.is_empty() => {
+                    Access::Proxy { header: header.to_ascii_lowercase(), peers }
+                }
+                _ => {
+                    return Err(fault(
+                        "access = \"proxy\" needs proxy_header and proxy_peers: the addresses that may name a user",
+                    ));
+                }
+            },
+        };
+        let conninfo = connection(path, "[pages]", &self.dsn)?;
+        Ok(Pages { conninfo, access, admins: self.admins })
+    }
+}
+
+fn beside(settings: &Path, file: PathBuf) -> PathBuf {
+    settings.parent().map_or(file.clone(), |folder| folder.join(file))
+}

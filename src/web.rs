@@ -1,0 +1,138 @@
+//! The pages: what an admin, an owner or a user looks at. Rendered on the server, without JavaScript, from the audit database alone.
+//!
+//! | path | shows |
+//! | --- | --- |
+//! | `/` | numbers now or on any past date, history, what happened last |
+//! | `/events`, `/events/UUID` | events by filter, page by page; one event with all that is known of it |
+//! | `/users/NAME`, `/organizations/NAME`, `/projects/NAME`, `/experiments/PROJECT/NAME` | one subject's history |
+//! | `/api/v1/…` | the same as JSON |
+//! | `/pipeline` | each source: how far it is, its gaps, what it does not cover |
+//!
+//! # Who sees what
+//! The pages read with one role, `portal_audit_web`, and say for whom at the begin of each transaction; the row policies of the audit database decide the rest. Nothing here filters by user.
+
+mod access;
+mod api;
+mod assets;
+mod chart;
+mod events;
+mod overview;
+mod page;
+mod pipeline;
+mod reader;
+mod subject;
+
+use crate::config::Pages;
+use access::{Gate, Visitor};
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use reader::Sessions;
+use std::{net::IpAddr, sync::Arc};
+use tower_http::compression::CompressionLayer;
+
+/// The address that a connection came from; the listener sets it.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// What all pages share.
+#[derive(Debug)]
+pub(crate) struct Web {
+    sessions: Sessions,
+    gate: Gate,
+}
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("There is no such page.")]
+    Missing,
+    #[error("This is for those who see all.")]
+    NotYours,
+    #[error("{0}")]
+    Asked(String),
+    #[error(
+        "The audit database cannot be reached. The sidecar tries again at the next page; nothing is lost."
+    )]
+    Away,
+    #[error(
+        "This took longer than {} s. Ask for a shorter time or fewer types.",
+        reader::STATEMENT_SECONDS_MAX
+    )]
+    Long,
+    #[error("The audit database refused to answer (SQLSTATE {0}). `portal-audit check` says more.")]
+    Refused(String),
+    #[error("This page could not be drawn.")]
+    Template(#[from] askama::Error),
+}
+
+impl Fault {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Missing => StatusCode::NOT_FOUND,
+            Self::NotYours => StatusCode::FORBIDDEN,
+            Self::Asked(_) => StatusCode::BAD_REQUEST,
+            Self::Away | Self::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Long => StatusCode::GATEWAY_TIMEOUT,
+            Self::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        page::fault(self.status(), &self.to_string())
+    }
+}
+
+/// The routes of the pages, which read as `pages` says.
+pub fn routes(pages: &Pages) -> Router {
+    let sessions = Sessions::new(pages.conninfo.clone());
+    let web = Arc::new(Web { sessions, gate: Gate::new(pages) });
+    let inside = Router::new()
+        .route("/", get(overview::overview))
+        .route("/events", get(events::list))
+        .route("/events/{id}", get(events::detail))
+        .route("/{kind}/{name}", get(subject::of_kind))
+        .route("/experiments/{project}/{name}", get(subject::experiment))
+        .route("/pipeline", get(pipeline::pipeline))
+        .nest("/api/v1", api::routes())
+        .fallback(async || Fault::Missing)
+        .layer(middleware::from_fn_with_state(Arc::clone(&web), access::admit))
+        .with_state(Arc::clone(&web));
+    let outside = Router::new()
+        .route("/login", get(access::login_page))
+        .route("/login", post(access::login))
+        .route("/logout", post(access::logout))
+        .route("/assets/{file}", get(assets::asset))
+        .with_state(web);
+    outside.merge(inside).layer(middleware::from_fn(guard)).layer(CompressionLayer::new())
+}
+
+/// What a browser may do with what it gets: nothing from elsewhere, nothing inline, in no frame.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Headers of every answer. A form of another site is refused: the browser says where it comes from.
+async fn guard(request: Request, next: Next) -> Response {
+    let is_read = request.method().is_safe();
+    let site = request.headers().get("sec-fetch-site").and_then(|site| site.to_str().ok());
+    if !is_read && !matches!(site, Some("same-origin" | "none")) {
+        return page::fault(StatusCode::FORBIDDEN, "This form came from another site.");
+    }
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

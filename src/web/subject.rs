@@ -1,0 +1,123 @@
+//! One subject's history: a user's, an organization's, a project's, an experiment's.
+
+use super::{
+    Fault, Visitor, Web,
+    events::{self, Line},
+    page::{self, Frame, filters},
+};
+use crate::filter::{Filter, Key, Order, PayloadValue};
+use askama::Template;
+use axum::{
+    Extension,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::Response,
+};
+use serde::Deserialize;
+use std::sync::Arc;
+
+const PAGE_EVENTS: i64 = 100;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Asked {
+    before: Option<String>,
+}
+
+/// A day of a history.
+struct Day {
+    date: String,
+    lines: Vec<Line>,
+}
+
+#[derive(Template)]
+#[template(path = "subject.html")]
+struct SubjectPage {
+    frame: Frame,
+    kind: &'static str,
+    name: String,
+    days: Vec<Day>,
+    older: Option<String>,
+    search: String,
+}
+
+pub(super) async fn of_kind(
+    state: State<Arc<Web>>,
+    visitor: Extension<Visitor>,
+    Path((kind, name)): Path<(String, String)>,
+    asked: Query<Asked>,
+) -> Result<Response, Fault> {
+    let (kind, subject_type) = match kind.as_str() {
+        "users" => ("User", "user"),
+        "organizations" => ("Organization", "organization"),
+        "projects" => ("Project", "project"),
+        _ => return Err(Fault::Missing),
+    };
+    let mut filter = Filter::default();
+    if subject_type == "user" {
+        filter.user.push(name.clone());
+    } else {
+        filter.subject_type.push(subject_type.to_owned());
+        filter.subject.push(name.clone());
+    }
+    history(state, visitor, (kind, name, filter), asked).await
+}
+
+pub(super) async fn experiment(
+    state: State<Arc<Web>>,
+    visitor: Extension<Visitor>,
+    Path((project, name)): Path<(String, String)>,
+    asked: Query<Asked>,
+) -> Result<Response, Fault> {
+    let mut filter = Filter::default();
+    filter.subject_type.push("experiment".to_owned());
+    filter.subject.push(name.clone());
+    filter.payload.push(PayloadValue { key: "project".to_owned(), value: project.clone() });
+    history(state, visitor, ("Experiment", format!("{project}/{name}"), filter), asked).await
+}
+
+async fn history(
+    State(web): State<Arc<Web>>,
+    Extension(visitor): Extension<Visitor>,
+    (kind, name, filter): (&'static str, String, Filter),
+    Query(asked): Query<Asked>,
+) -> Result<Response, Fault> {
+    let reader = web.sessions.read(&visitor).await?;
+    let frame = Frame::read("", &visitor, &reader).await?;
+    let mut to = filter.condition();
+    if let Some(before) = &asked.before {
+        let key: Key =
+            events::heard(before).ok_or(Fault::Asked("There is no such page of events.".into()))?;
+        to.beyond(Order::NewestFirst, key);
+    }
+    let lines = events::read_lines(&reader, &to, Order::NewestFirst, PAGE_EVENTS).await?;
+    if lines.is_empty() && asked.before.is_none() {
+        return Err(Fault::Missing);
+    }
+    let is_full = i64::try_from(lines.len()) == Ok(PAGE_EVENTS);
+    let older = lines.last().filter(|_| is_full);
+    let older = older.map(|line| format!("?before={}", page::escaped(&events::said(line.key))));
+    let search = match kind {
+        "User" => format!("user:{}", quoted(&name)),
+        "Experiment" => String::from("subject_type:experiment"),
+        kind => format!("subject_type:{} subject:{}", kind.to_lowercase(), quoted(&name)),
+    };
+    let page = SubjectPage { frame, kind, name, days: by_day(lines), older, search };
+    page::html(StatusCode::OK, &page)
+}
+
+/// As a search box takes any name.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn by_day(lines: Vec<Line>) -> Vec<Day> {
+    let mut days: Vec<Day> = Vec::new();
+    for line in lines {
+        let date = line.key.timestamp.format("%A, %-d %B %Y").to_string();
+        match days.last_mut().filter(|day| day.date == date) {
+            Some(day) => day.lines.push(line),
+            None => days.push(Day { date, lines: vec![line] }),
+        }
+    }
+    days
+}
