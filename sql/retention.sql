@@ -316,6 +316,10 @@ BEGIN
   END IF;
   PERFORM portal_audit.only_one();
   untaken := portal_audit.take_leaf_times(100000);
+  -- What is not counted yet stays, so where nobody else counts, this does.
+  IF to_regprocedure('portal_audit.fold(int)') IS NOT NULL THEN
+    EXECUTE 'SELECT portal_audit.fold(20000)';
+  END IF;
   is_held := EXISTS (SELECT FROM portal_audit.holds WHERE released_at IS NULL);
   FOR r IN SELECT * FROM portal_audit.retention WHERE keep IS NOT NULL ORDER BY class LOOP
     -- 1. Look at the next events by their time, of whatever type; a few thousand at most, so that a call is short.
@@ -346,9 +350,6 @@ BEGIN
       LEFT JOIN portal_audit.counted_to() c ON c.tree = l.tree
      WHERE CASE WHEN l.tree IS NULL THEN untaken > 0 ELSE l.first + l.places[1] >= c.upto END;
     IF blocked IS NOT NULL THEN
-      IF to_regprocedure('portal_audit.fold(int)') IS NOT NULL THEN
-        EXECUTE 'SELECT portal_audit.fold(20000)';
-      END IF;
       CONTINUE WHEN blocked = 1;
       last_id := due[blocked - 1];
       last_time := due_times[blocked - 1];
@@ -380,10 +381,11 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION portal_audit.prune IS 'Takes up to p_limit events away that are older than their class is kept, oldest first, and records it; says how many of each type. With p_dry_run: all that are due, and nothing changes';
 
--- Whether prune has more to look at: the text changes with every call that got further.
+-- Whether prune has more to look at: the text changes with every call that got further, in looking or in counting.
 CREATE OR REPLACE FUNCTION portal_audit.looked_to() RETURNS TEXT
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT string_agg(format('%s %s %s', class, looked_to, looked_uuid), ', ' ORDER BY class) FROM portal_audit.retention
+  SELECT string_agg(format('%s %s %s', class, looked_to, looked_uuid), ', ' ORDER BY class) || ', ' || coalesce((SELECT sum(upto) FROM portal_audit.counted_to()), 0)
+    FROM portal_audit.retention
 $$;
 COMMENT ON FUNCTION portal_audit.looked_to IS 'Up to where prune has looked: changes with every call of prune that got further';
 

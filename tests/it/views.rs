@@ -350,7 +350,7 @@ async fn described_events_obey_the_row_policies_of_who_asks() {
     run(&audit, SAMPLE).await;
     run(
         &audit,
-        "ALTER TABLE public.events ENABLE ROW LEVEL SECURITY;
+        "DROP POLICY portal_audit_sees_all ON public.events;
          CREATE POLICY views_test ON public.events FOR SELECT USING (caller = 'testuser');
          SET ROLE portal_audit_reader",
     )
