@@ -63,7 +63,7 @@ pub async fn run(arguments: DemoArguments) -> ExitCode {
             let result = if arguments.once {
                 once::run(&cluster, arguments.format, started).await
             } else {
-                live::run(&cluster).await
+                Box::pin(live::run(&cluster)).await
             };
             result.and_then(|code| cluster.stop().map(|()| code).map_err(DemoError::Cluster))
         }

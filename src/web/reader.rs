@@ -30,7 +30,7 @@ impl Manager for Opener {
     type Error = ConnectError;
 
     async fn create(&self) -> Result<Session, ConnectError> {
-        connect::connect(&self.conninfo, "pages").await
+        Box::pin(connect::connect(&self.conninfo, "pages")).await
     }
 
     /// A request that ended early leaves its transaction open, and with it whom it was for.
@@ -63,7 +63,7 @@ impl Sessions {
     pub(super) async fn read(&self, visitor: &Visitor) -> Result<Reader, Fault> {
         const FOR: &str = "SELECT set_config('portal_audit.viewer', $1, true)";
         let pool = self.pool.as_ref().ok_or(Fault::Away)?;
-        let session = pool.get().await.map_err(|error| {
+        let session = Box::pin(pool.get()).await.map_err(|error| {
             if let PoolError::Backend(error) = &error {
                 let error = crate::chain::chain(error);
                 tracing::warn!(error, "the pages cannot reach the audit database");
