@@ -102,8 +102,10 @@ pub async fn run(
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| ServiceError::Listen { address, source })?;
         let address = listener.local_addr().unwrap_or(address);
-        let has_pages = settings.pages.is_some();
-        tracing::info!(%address, pages = has_pages, "serving /livez, /readyz and /metrics");
+        if settings.pages.is_some() {
+            tracing::info!(url = format!("http://{address}/"), "serving the pages");
+        }
+        tracing::info!(%address, "serving /livez, /readyz and /metrics");
         let pages = settings.pages.as_ref().map(web::routes).unwrap_or_default();
         beside.spawn(serve::serve(listener, Arc::clone(&metrics), pages));
     }
