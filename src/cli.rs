@@ -5,6 +5,7 @@ use crate::{
     chain::chain,
     check,
     config::{ConfigError, Settings, Source},
+    facility,
     pipeline::Ended,
     proof::verbs as proof,
     retain,
@@ -109,6 +110,11 @@ pub enum Verb {
         #[command(subcommand)]
         what: retain::HoldVerb,
     },
+    /// Facilities: their states, since when and why, and the maintenance that operators announce
+    Facility {
+        #[command(subcommand)]
+        what: facility::FacilityVerb,
+    },
     /// Try it: a throwaway PostgreSQL, a sample portal with some life in it, and its events as they arrive
     Demo(crate::demo::DemoArguments),
 }
@@ -189,6 +195,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Verb::Prune(arguments) => retain::prune(arguments).await,
         Verb::Erase { what } => retain::erase(what).await,
         Verb::Hold { what } => retain::hold(what).await,
+        Verb::Facility { what } => facility::run(what).await,
         Verb::Demo(arguments) => crate::demo::run(arguments).await,
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! `deploy/portal-audit.toml` holds every setting with its default; a test compares the two.
 
+mod facilities;
 mod pages;
 
+pub use facilities::{Facilities, Facility};
 pub use pages::{Access, Pages};
 
 use crate::{
@@ -72,6 +74,10 @@ struct File {
     serve: Option<ServeFile>,
     proof: Option<ProofSettings>,
     pages: Option<PagesFile>,
+    #[serde(default)]
+    facilities: facilities::FacilitiesFile,
+    #[serde(default)]
+    facility: Vec<Facility>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -269,6 +275,7 @@ pub struct Settings {
     pub proof: Option<ProofSettings>,
     /// The pages, if they are served there too.
     pub pages: Option<Pages>,
+    pub facilities: Facilities,
 }
 
 /// One database that is followed.
@@ -363,7 +370,8 @@ impl Settings {
         let listen = file.serve.map(|serve| serve.listen);
         let proof = file.proof.map(|proof| proof.check(path)).transpose()?;
         let pages = file.pages.map(|pages| pages.check(path, listen)).transpose()?;
-        Ok(Self { audit, sources, limits: file.limits, listen, proof, pages })
+        let facilities = file.facilities.check(file.facility).map_err(value_error)?;
+        Ok(Self { audit, sources, limits: file.limits, listen, proof, pages, facilities })
     }
 }
 
@@ -522,5 +530,23 @@ mod tests {
         assert!(error(&format!("{audit}{dot}")).contains("begins with a dot"));
         let zero = format!("[limits]\nbatch_events = 0\n{audit}{source}");
         assert!(error(&zero).contains("limits.batch_events must be at least 1"));
+        let source = source.replace("\"merge\"", "\"merge-reference\"");
+        let place = "[[facility]]\nname = \"hill\"\nlatitude = 40.8\nlongitude = -111.8\n";
+        for (line, fault) in [
+            ("latitude = 91.0", "latitude must be from -90 to 90"),
+            ("longitude = nan", "longitude must be from -180 to 180"),
+            ("url = \"javascript:alert(1)\"", "url must begin with"),
+            ("probe = \"hill.example\"", "probe must be host:port"),
+        ] {
+            let key = line.split(' ').next().unwrap();
+            let kept: Vec<&str> = place.lines().filter(|own| !own.starts_with(key)).collect();
+            let text = format!("{audit}{source}{}\n{line}\n", kept.join("\n"));
+            let error = error(&text);
+            assert!(error.contains(&format!("facility \"hill\": {fault}")), "{line}: {error}");
+        }
+        let rare = error(&format!("{audit}[facilities]\nprobe_interval_seconds = 3600\n{source}"));
+        assert!(rare.contains("facilities.probe_interval_seconds must be at most 400"), "{rare}");
+        let twice = error(&format!("{audit}{source}{place}{place}"));
+        assert!(twice.contains("two facilities are named \"hill\""), "{twice}");
     }
 }

@@ -8,7 +8,7 @@ mod notify;
 use crate::{
     chain::chain,
     config::{self, ConfigError, Settings},
-    keep,
+    facility, keep,
     metrics::Metrics,
     pipeline::{self, Ended},
     proof, retain, serve, web,
@@ -140,6 +140,8 @@ fn keepers(settings: &Settings) -> JoinSet<()> {
     kept.spawn(async move { match keep::keep(&all).await {} });
     let all = settings.clone();
     kept.spawn(async move { match retain::keep(all).await {} });
+    let all = settings.clone();
+    kept.spawn(async move { match facility::keep(&all).await {} });
     if let Some(proof) = &settings.proof {
         kept.spawn(proof::keep::keep(settings.audit.clone(), proof.clone()));
     }

@@ -5,6 +5,7 @@
 //! | `/` | numbers now or on any past date, history, what happened last |
 //! | `/events`, `/events/UUID` | events by filter, page by page; one event with all that is known of it |
 //! | `/users/NAME`, `/organizations/NAME`, `/projects/NAME`, `/experiments/PROJECT/NAME` | one subject's history |
+//! | `/facilities`, `/facilities/NAME`, `.atom`, `.json` | states on a map and as a table, now or at any time; one facility; feeds of changes |
 //! | `/api/v1/…` | the same as JSON |
 //! | `/pipeline` | each source: how far it is, its gaps, what it does not cover |
 //!
@@ -16,6 +17,7 @@ mod api;
 mod assets;
 mod chart;
 mod events;
+mod facilities;
 mod overview;
 mod page;
 mod pipeline;
@@ -100,6 +102,10 @@ pub fn routes(pages: &Pages) -> Router {
         .route("/events/{id}", get(events::detail))
         .route("/{kind}/{name}", get(subject::of_kind))
         .route("/experiments/{project}/{name}", get(subject::experiment))
+        .route("/facilities", get(facilities::list))
+        .route("/facilities/{name}", get(facilities::detail))
+        .route("/facilities.atom", get(facilities::atom))
+        .route("/facilities.json", get(facilities::json_feed))
         .route("/pipeline", get(pipeline::pipeline))
         .nest("/api/v1", api::routes())
         .fallback(async || Fault::Missing)

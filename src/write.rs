@@ -18,13 +18,14 @@ use tokio_postgres::{
     types::{PgLsn, ToSql},
 };
 
-/// The DDL of the audit database: tables, proof, what admins query, retention, who sees what, and its version.
+/// The DDL of the audit database: tables, proof, what admins query, retention, who sees what, facilities, and its version.
 pub const AUDIT_SQL: &str = concat!(
     include_str!("../sql/audit.sql"),
     include_str!("../sql/proof.sql"),
     include_str!("../sql/views.sql"),
     include_str!("../sql/retention.sql"),
     include_str!("../sql/access.sql"),
+    include_str!("../sql/facilities.sql"),
     include_str!("../sql/version.sql"),
 );
 

@@ -166,18 +166,7 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS m;
 
--- Three facilities with their machines, each looked after by the two operators; a few machines are out of service.
-INSERT INTO portal.facilities (name, address, description, access_mode, certificate, cacertificate, properties, model, ver)
-SELECT f.name, f.name || '.example', f.description, 'Public', 'certificate of ' || f.name, 'authority of ' || f.name,
-       jsonb_build_object('xir_version', '0.3'), decode(md5(f.name), 'hex'), 3
-FROM (VALUES ('quillmark', 'Machines of general use'), ('norrin', 'Embedded systems and controllers'), ('tessaly', 'Households and their devices'))
-     AS f (name, description);
-INSERT INTO portal.facility_members (facility, username, role)
-SELECT f.name, o.username, o.role
-FROM portal.facilities AS f CROSS JOIN (VALUES ('opsduty', 'Creator'), ('opsnight', 'Maintainer')) AS o (username, role);
-INSERT INTO portal.facility_resources (facility, resource, alloc, roles, active)
-SELECT f.name, left(f.name, 1) || n, ARRAY['Physical', 'Virtual'], ARRAY['TbNode'], pg_temp.hash('active' || f.name || n, 12) > 0
-FROM portal.facilities AS f CROSS JOIN generate_series(1, 20) AS n;
+-- The machines that are used here are registered when the demo begins: registered_facilities.sql.
 INSERT INTO portal.pools (name, description, creator, priority, projects, organizations)
 VALUES ('courses', 'Machines for courses', 'opsduty', 10, ARRAY['netsec101lab', 'raftlab'], ARRAY['netsec101', 'distsys520']);
 

@@ -42,9 +42,10 @@ member_event AS (
 -- All that one transaction does in the same way to the resources of a facility is one event.
 resource_event AS (
     SELECT min(seq) AS seq, xid, 'facility_resources_' || verb AS event_type, facility AS subject,
-           jsonb_build_object('resources', journal.list(array_agg(resource ORDER BY seq))) AS payload
+           jsonb_build_object('resources', journal.list(array_agg(resource ORDER BY seq)))
+           || CASE verb WHEN 'added' THEN jsonb_build_object('inactive', journal.list(array_agg(resource ORDER BY seq) FILTER (WHERE NOT active))) ELSE '{}' END AS payload
     FROM (
-        SELECT seq, xid, coalesce(new, old) ->> 'facility' AS facility, coalesce(new, old) ->> 'resource' AS resource,
+        SELECT seq, xid, (new ->> 'active')::boolean AS active, coalesce(new, old) ->> 'facility' AS facility, coalesce(new, old) ->> 'resource' AS resource,
                CASE op
                    WHEN 'INSERT' THEN 'added'
                    WHEN 'DELETE' THEN 'removed'

@@ -53,6 +53,12 @@ pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
         tell(&format!("The pages: http://{address}/"));
         beside.spawn(serve::serve(listener, Arc::clone(&sidecar.metrics), web::routes(&pages)));
     }
+    let portal = open(cluster, PORTAL_DATABASE).await?;
+    let registered = portal::script(&portal, "register facilities", portal::REGISTERED_SQL).await;
+    registered.map_err(DemoError::Sample)?;
+    drop(portal);
+    let placed = portal::script(&audit, "say where they are", portal::FACILITIES_SQL).await;
+    placed.map_err(DemoError::Sample)?;
     let past = introduce(cluster, &audit).await?;
 
     let mut activity = JoinSet::new();

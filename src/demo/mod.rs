@@ -106,6 +106,7 @@ impl Sidecar {
             tokio::select! {
                 ended = crate::pipeline::run_accepting(settings.clone(), &[], &told, stopped) => ended,
                 never = crate::keep::keep(&settings) => match never {},
+                never = crate::facility::keep(&settings) => match never {},
             }
         });
         Self { stop, tasks, metrics }

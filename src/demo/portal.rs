@@ -24,6 +24,10 @@ pub const ACTIVITY_SQL: &str = concat!(
     include_str!("../../sql/sample/activity.sql"),
     include_str!("../../sql/sample/activity_testbed.sql"),
 );
+/// What operators register in the portal while the sidecar follows it.
+pub const REGISTERED_SQL: &str = include_str!("../../sql/sample/registered_facilities.sql");
+/// Where the facilities are, for the audit database.
+pub const FACILITIES_SQL: &str = include_str!("../../sql/sample/facilities.sql");
 /// The fixed story, step by step.
 pub const STORY_SQL: &str = include_str!("../../sql/sample/story.sql");
 /// Tables that tell who the caller is, by the optional trigger.

@@ -3,7 +3,7 @@
 use super::{
     Fault, Visitor, Web,
     events::{self, PAGE_EVENTS_MAX},
-    overview,
+    facilities, overview,
     reader::Reader,
 };
 use crate::filter::{Filter, Order};
@@ -29,6 +29,8 @@ pub(super) fn routes() -> Router<Arc<Web>> {
         .route("/stats", get(stats))
         .route("/events", get(list))
         .route("/events/{id}", get(one))
+        .route("/facilities", get(all_facilities))
+        .route("/facilities/{name}", get(one_facility))
         .route("/sources", get(sources))
         .fallback(async || failure(&Fault::Missing))
 }
@@ -196,6 +198,46 @@ async fn sources(State(web): State<Arc<Web>>, Extension(visitor): Extension<Visi
     answer(found.await)
 }
 
+/// What was found, and how far the record is complete.
+#[derive(Serialize)]
+struct Told<T> {
+    #[serde(flatten)]
+    found: T,
+    complete: Vec<Complete>,
+}
+
+/// Days of a facility's history.
+const HISTORY_DAYS: u16 = 90;
+
+async fn all_facilities(
+    State(web): State<Arc<Web>>,
+    Extension(visitor): Extension<Visitor>,
+    Query(At { at }): Query<At>,
+) -> Response {
+    let found = async {
+        let reader = web.sessions.read(&visitor).await?;
+        let (at, _) = facilities::time_of(&reader, at.as_deref()).await?;
+        let found = facilities::read_all(&reader, at).await?;
+        Ok(Told { found, complete: complete(&reader).await? })
+    };
+    answer(found.await)
+}
+
+async fn one_facility(
+    State(web): State<Arc<Web>>,
+    Extension(visitor): Extension<Visitor>,
+    Path(name): Path<String>,
+    Query(At { at }): Query<At>,
+) -> Response {
+    let found = async {
+        let reader = web.sessions.read(&visitor).await?;
+        let (at, _) = facilities::time_of(&reader, at.as_deref()).await?;
+        let found = facilities::read_one(&reader, &name, at, HISTORY_DAYS).await?;
+        Ok(Told { found, complete: complete(&reader).await? })
+    };
+    answer(found.await)
+}
+
 #[derive(Deserialize)]
 struct At {
     at: Option<String>,
@@ -226,7 +268,7 @@ async fn stats(
 }
 
 /// An instant, or the end of a date.
-fn moment(text: &str) -> Result<DateTime<Utc>, Fault> {
+pub(super) fn moment(text: &str) -> Result<DateTime<Utc>, Fault> {
     let instant = DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());
     let date = || text.parse::<NaiveDate>().ok().map(overview::end_of);
     instant.or_else(date).ok_or(Fault::Asked("at is 2026-04-23 or 2026-04-23T20:50:00Z.".into()))

@@ -8,8 +8,9 @@ use axum::{
 };
 
 /// Name, kind and bytes of each. The number in a name is changed with the file.
-const ASSETS: [(&str, &str, &[u8]); 2] = [
-    ("style-1.css", "text/css; charset=utf-8", include_bytes!("html/style.css")),
+const ASSETS: [(&str, &str, &[u8]); 3] = [
+    ("style-2.css", "text/css; charset=utf-8", include_bytes!("html/style.css")),
+    ("map-1.css", "text/css; charset=utf-8", crate::map::STYLE.as_bytes()),
     ("icon-1.svg", "image/svg+xml", include_bytes!("html/icon.svg")),
 ];
 

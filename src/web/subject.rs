@@ -106,7 +106,7 @@ async fn history(
 }
 
 /// As a search box takes any name.
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

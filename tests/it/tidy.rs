@@ -71,13 +71,18 @@ const MODULES: &[(&str, &[&str])] = &[
             "write",
         ],
     ),
-    ("web", &["chain", "config", "connect", "conninfo", "filter", "show"]),
+    ("map", &["show"]),
+    ("facility", &["chain", "config", "connect", "map", "show"]),
+    ("web", &["chain", "config", "connect", "conninfo", "facility", "filter", "map", "show"]),
     ("serve", &["metrics", "web"]),
     ("keep", &["chain", "config", "connect"]),
     ("proof", &["chain", "config", "connect", "conninfo", "merkle", "note", "show"]),
     (
         "service",
-        &["chain", "config", "keep", "metrics", "pipeline", "proof", "retain", "serve", "web"],
+        &[
+            "chain", "config", "facility", "keep", "metrics", "pipeline", "proof", "retain",
+            "serve", "web",
+        ],
     ),
     (
         "check",
@@ -99,8 +104,8 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "demo",
         &[
-            "chain", "config", "connect", "conninfo", "keep", "metrics", "pipeline", "serve",
-            "show", "sql", "web",
+            "chain", "config", "connect", "conninfo", "facility", "keep", "metrics", "pipeline",
+            "serve", "show", "sql", "web",
         ],
     ),
     ("coverage", &["catalog", "chain", "config", "connect", "translate"]),
@@ -144,8 +149,8 @@ const MODULES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "ask", "chain", "check", "config", "demo", "export", "pipeline", "proof", "retain",
-            "service", "show", "sql", "status", "tools",
+            "ask", "chain", "check", "config", "demo", "export", "facility", "pipeline", "proof",
+            "retain", "service", "show", "sql", "status", "tools",
         ],
     ),
 ];
@@ -155,8 +160,9 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "tokio_postgres",
         &[
-            "ask", "budget", "catalog", "check", "connect", "demo", "explain", "export", "filter",
-            "keep", "proof", "retain", "snapshot", "status", "tools", "web", "write",
+            "ask", "budget", "catalog", "check", "connect", "demo", "explain", "export",
+            "facility", "filter", "keep", "proof", "retain", "snapshot", "status", "tools", "web",
+            "write",
         ],
     ),
     ("postgres_protocol", &["wire"]),
@@ -164,8 +170,8 @@ const CRATES: &[(&str, &[&str])] = &[
     (
         "tokio::",
         &[
-            "ask", "check", "cli", "connect", "demo", "export", "keep", "metrics", "pipeline",
-            "proof", "replay", "retain", "serve", "service", "tools", "wire", "write",
+            "ask", "check", "cli", "connect", "demo", "export", "facility", "keep", "metrics",
+            "pipeline", "proof", "replay", "retain", "serve", "service", "tools", "wire", "write",
         ],
     ),
     ("std::net", &["config", "connect", "conninfo", "demo", "service", "web", "wire"]),

@@ -15,19 +15,19 @@ use tokio::{
 use tokio_postgres::types::ToSql;
 
 /// Pages of a portal's audit database, served until this is dropped.
-struct Site {
-    address: SocketAddr,
+pub struct Site {
+    pub address: SocketAddr,
     _serving: JoinSet<()>,
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
 }
 
 impl Site {
-    async fn of(portal: &Portal, access: Access, admins: &[&str]) -> Self {
+    pub async fn of(portal: &Portal, access: Access, admins: &[&str]) -> Self {
         let login = format!("{}_pages", portal.name);
         let roles = format!(
             "CREATE ROLE {login} LOGIN NOINHERIT; GRANT portal_audit_reader, portal_audit_web TO {login}"
@@ -46,7 +46,7 @@ impl Site {
         Self { address, _serving: serving }
     }
 
-    async fn ask(&self, request: &str, headers: &[&str], body: &str) -> Answer {
+    pub async fn ask(&self, request: &str, headers: &[&str], body: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let mut text = format!("{request} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
         for header in headers {
@@ -63,11 +63,11 @@ impl Site {
         Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         self.ask(&format!("GET {path}"), &["Accept: text/html"], "").await
     }
 
-    async fn json(&self, path: &str, headers: &[&str]) -> serde_json::Value {
+    pub async fn json(&self, path: &str, headers: &[&str]) -> serde_json::Value {
         let answer = self.ask(&format!("GET /api/v1{path}"), headers, "").await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         let body = answer.body.find('{').unwrap()..=answer.body.rfind('}').unwrap();
@@ -118,7 +118,7 @@ async fn each_page_is_there_with_its_guards() {
         ("/users/nobody", 404, "no such page"),
         ("/projects/maple", 200, "ada created project maple"),
         ("/pipeline", 200, "Changes without a rule"),
-        ("/assets/style-1.css", 200, "--ground"),
+        ("/assets/style-2.css", 200, "--ground"),
         ("/assets/..%2f..%2fCargo.toml", 404, ""),
         ("/nothing", 404, "no such page"),
         ("/livez", 200, "ok"),

@@ -1,0 +1,659 @@
+
+-- 9. Facilities: where they are, when they are under maintenance, whether they answer, and from that and from events their state at any time.
+--     No portal row says whether a facility is up. What is said here is concluded, by rules that stand in a table, and each state says why and since when.
+
+-- Numbers that the states rest on. Change them with UPDATE; running this script again leaves them.
+CREATE TABLE IF NOT EXISTS portal_audit.facility_rules (
+  rule    TEXT PRIMARY KEY,
+  value   NUMERIC NOT NULL CHECK (value >= 0),
+  meaning TEXT NOT NULL
+);
+COMMENT ON TABLE  portal_audit.facility_rules IS 'Numbers that the states of facilities rest on; ops may change them';
+COMMENT ON COLUMN portal_audit.facility_rules.rule IS 'Its name in portal_audit.facility_state';
+COMMENT ON COLUMN portal_audit.facility_rules.value IS 'A share from 0 to 1, or a number in the unit that the name ends with';
+COMMENT ON COLUMN portal_audit.facility_rules.meaning IS 'What it decides';
+INSERT INTO portal_audit.facility_rules (rule, value, meaning) VALUES
+  ('inactive_share',      0.25, 'Degraded: at least this share of its resources is not active'),
+  ('failed_share',        0.5,  'Degraded: at least this share of the recent materializations on it failed'),
+  ('failed_count',        3,    'Degraded: and at least so many of them failed'),
+  ('recent_hours',        24,   'How long a materialization is recent'),
+  ('planned_days',        7,    'Planned: maintenance begins within so many days'),
+  ('overdue_days',        7,    'Maintenance that nobody ended counts until so many days after its expected end'),
+  ('silent_days',         30,   'Unknown: neither an event nor a probe told of it for so many days'),
+  ('probe_stale_minutes', 15,   'An answer to a probe tells nothing any more after so many minutes')
+ON CONFLICT DO NOTHING;
+
+CREATE TABLE IF NOT EXISTS portal_audit.facility_places (
+  facility     TEXT PRIMARY KEY,
+  latitude     DOUBLE PRECISION CHECK (latitude BETWEEN -90 AND 90),
+  longitude    DOUBLE PRECISION CHECK (longitude BETWEEN -180 AND 180),
+  label_dx     DOUBLE PRECISION NOT NULL DEFAULT 0,
+  label_dy     DOUBLE PRECISION NOT NULL DEFAULT 0,
+  organization TEXT,
+  url          TEXT CHECK (url ~ '^https?://'),
+  updated_at   TIMESTAMPTZ NOT NULL DEFAULT now(),
+  CHECK ((latitude IS NULL) = (longitude IS NULL))
+);
+COMMENT ON TABLE  portal_audit.facility_places IS 'Where facilities are: from [[facility]] of the settings, or by ops with SQL. A facility without a row is in the table of facilities and not on the map';
+COMMENT ON COLUMN portal_audit.facility_places.facility IS 'Name of the facility in the portal';
+COMMENT ON COLUMN portal_audit.facility_places.latitude IS 'Degrees, north is positive; NULL: not on the map';
+COMMENT ON COLUMN portal_audit.facility_places.longitude IS 'Degrees, east is positive';
+COMMENT ON COLUMN portal_audit.facility_places.label_dx IS 'Moves the name on the map to the right, in units of its 960 units of width';
+COMMENT ON COLUMN portal_audit.facility_places.label_dy IS 'Moves the name on the map down';
+COMMENT ON COLUMN portal_audit.facility_places.organization IS 'Who runs it';
+COMMENT ON COLUMN portal_audit.facility_places.url IS 'Its own page';
+COMMENT ON COLUMN portal_audit.facility_places.updated_at IS 'When this row was last written';
+
+CREATE TABLE IF NOT EXISTS portal_audit.maintenance (
+  maintenance_id UUID PRIMARY KEY DEFAULT gen_random_uuid(),
+  facility       TEXT NOT NULL,
+  from_time      TIMESTAMPTZ NOT NULL,
+  until          TIMESTAMPTZ NOT NULL CHECK (until > from_time),
+  note           TEXT NOT NULL CHECK (length(note) BETWEEN 1 AND 2000),
+  announced_by   TEXT NOT NULL,
+  announced_at   TIMESTAMPTZ NOT NULL DEFAULT now(),
+  ended_by       TEXT,
+  ended_at       TIMESTAMPTZ,
+  CHECK ((ended_by IS NULL) = (ended_at IS NULL))
+);
+CREATE INDEX IF NOT EXISTS maintenance_facility ON portal_audit.maintenance (facility, from_time);
+COMMENT ON TABLE  portal_audit.maintenance IS 'Maintenance of facilities as operators announced it. Written by facility_maintenance_plan and facility_maintenance_end, each of which also writes an event';
+COMMENT ON COLUMN portal_audit.maintenance.maintenance_id IS 'Names it, in the payload of its events too';
+COMMENT ON COLUMN portal_audit.maintenance.facility IS 'Name of the facility';
+COMMENT ON COLUMN portal_audit.maintenance.from_time IS 'When it begins';
+COMMENT ON COLUMN portal_audit.maintenance.until IS 'When it is expected to end. It lasts until somebody ends it';
+COMMENT ON COLUMN portal_audit.maintenance.note IS 'What is done, for users to read';
+COMMENT ON COLUMN portal_audit.maintenance.announced_by IS 'Who announced it';
+COMMENT ON COLUMN portal_audit.maintenance.announced_at IS 'When';
+COMMENT ON COLUMN portal_audit.maintenance.ended_by IS 'Who ended or cancelled it';
+COMMENT ON COLUMN portal_audit.maintenance.ended_at IS 'When; before from_time: it was cancelled';
+
+CREATE TABLE IF NOT EXISTS portal_audit.facility_probes (
+  facility  TEXT NOT NULL,
+  at        TIMESTAMPTZ NOT NULL,
+  last_at   TIMESTAMPTZ NOT NULL CHECK (last_at >= at),
+  reachable BOOLEAN NOT NULL,
+  error     TEXT,
+  rtt_ms    DOUBLE PRECISION,
+  PRIMARY KEY (facility, at)
+);
+COMMENT ON TABLE  portal_audit.facility_probes IS 'Whether facilities answer, if the settings ask for it: one row as long as the answer stays the same';
+COMMENT ON COLUMN portal_audit.facility_probes.facility IS 'Name of the facility';
+COMMENT ON COLUMN portal_audit.facility_probes.at IS 'When this answer came first';
+COMMENT ON COLUMN portal_audit.facility_probes.last_at IS 'When it came last';
+COMMENT ON COLUMN portal_audit.facility_probes.reachable IS 'Whether its address took a TCP connection';
+COMMENT ON COLUMN portal_audit.facility_probes.error IS 'refused, timeout, name or network; NULL if it was reachable';
+COMMENT ON COLUMN portal_audit.facility_probes.rtt_ms IS 'Milliseconds until it was connected, at the last time';
+
+-- What events say of facilities, made from events by portal_audit.fold_facilities and by nothing else: it can be thrown away and made anew.
+CREATE TABLE IF NOT EXISTS portal_audit.facility_folded (
+  tree TEXT PRIMARY KEY,
+  upto BIGINT NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE  portal_audit.facility_folded IS 'How far the tables of facilities follow the trees of events';
+COMMENT ON COLUMN portal_audit.facility_folded.tree IS 'As in portal_audit.trees';
+COMMENT ON COLUMN portal_audit.facility_folded.upto IS 'Leaves before this index are counted';
+
+CREATE TABLE IF NOT EXISTS portal_audit.facility_resources (
+  facility TEXT NOT NULL,
+  resource TEXT NOT NULL,
+  active   BOOLEAN NOT NULL,
+  since    TIMESTAMPTZ NOT NULL,
+  PRIMARY KEY (facility, resource)
+);
+CREATE INDEX IF NOT EXISTS facility_resources_resource ON portal_audit.facility_resources (resource);
+COMMENT ON TABLE  portal_audit.facility_resources IS 'Resources of facilities now, as events tell them. One that is added counts as active unless its event lists it under inactive';
+COMMENT ON COLUMN portal_audit.facility_resources.facility IS 'Name of the facility';
+COMMENT ON COLUMN portal_audit.facility_resources.resource IS 'Name of the resource in it';
+COMMENT ON COLUMN portal_audit.facility_resources.active IS 'Whether it can be had';
+COMMENT ON COLUMN portal_audit.facility_resources.since IS 'Since when that is so';
+
+CREATE TABLE IF NOT EXISTS portal_audit.facility_allocations (
+  facility    TEXT NOT NULL,
+  resource    TEXT NOT NULL,
+  realization TEXT NOT NULL,
+  since       TIMESTAMPTZ NOT NULL,
+  event_uuid  UUID NOT NULL,
+  PRIMARY KEY (facility, resource, realization)
+);
+CREATE INDEX IF NOT EXISTS facility_allocations_realization ON portal_audit.facility_allocations (realization);
+ALTER TABLE portal_audit.facility_allocations ENABLE ROW LEVEL SECURITY;
+COMMENT ON TABLE  portal_audit.facility_allocations IS 'Resources that are allocated now, and to which realization. Whoever may see the event that allocated it sees the row';
+COMMENT ON COLUMN portal_audit.facility_allocations.facility IS 'Name of the facility';
+COMMENT ON COLUMN portal_audit.facility_allocations.resource IS 'Name of the resource';
+COMMENT ON COLUMN portal_audit.facility_allocations.realization IS 'Subject of its event: realization.experiment.project';
+COMMENT ON COLUMN portal_audit.facility_allocations.since IS 'Time of that event';
+COMMENT ON COLUMN portal_audit.facility_allocations.event_uuid IS 'That event';
+
+CREATE TABLE IF NOT EXISTS portal_audit.facility_points (
+  facility   TEXT NOT NULL,
+  point      BIGINT GENERATED ALWAYS AS IDENTITY,
+  at         TIMESTAMPTZ NOT NULL,
+  registered BOOLEAN NOT NULL,
+  resources  INT NOT NULL,
+  active     INT NOT NULL,
+  is_whole   BOOLEAN NOT NULL,
+  event_uuid UUID NOT NULL,
+  PRIMARY KEY (facility, at, point)
+);
+COMMENT ON TABLE  portal_audit.facility_points IS 'Each event of a facility, with the numbers of its resources after it';
+COMMENT ON COLUMN portal_audit.facility_points.facility IS 'Name of the facility';
+COMMENT ON COLUMN portal_audit.facility_points.point IS 'Order of points of one time';
+COMMENT ON COLUMN portal_audit.facility_points.at IS 'Time of the event, and never before that of the point before';
+COMMENT ON COLUMN portal_audit.facility_points.registered IS 'Whether the portal had it then';
+COMMENT ON COLUMN portal_audit.facility_points.resources IS 'Its resources';
+COMMENT ON COLUMN portal_audit.facility_points.active IS 'How many of them were active';
+COMMENT ON COLUMN portal_audit.facility_points.is_whole IS 'Whether its registration is in the record, so that these are all of its resources';
+COMMENT ON COLUMN portal_audit.facility_points.event_uuid IS 'The event';
+
+-- Differences rather than numbers, because rows that are older than the audit come in no order.
+CREATE TABLE IF NOT EXISTS portal_audit.facility_uses (
+  facility   TEXT NOT NULL,
+  at         TIMESTAMPTZ NOT NULL,
+  event_uuid UUID NOT NULL,
+  allocated  INT NOT NULL,
+  succeeded  INT NOT NULL,
+  failed     INT NOT NULL,
+  PRIMARY KEY (facility, at, event_uuid)
+);
+COMMENT ON TABLE  portal_audit.facility_uses IS 'Each event that used a facility: realizations and materializations on it';
+COMMENT ON COLUMN portal_audit.facility_uses.facility IS 'Name of the facility';
+COMMENT ON COLUMN portal_audit.facility_uses.at IS 'Time of the event';
+COMMENT ON COLUMN portal_audit.facility_uses.event_uuid IS 'The event';
+COMMENT ON COLUMN portal_audit.facility_uses.allocated IS 'How many more of its resources are allocated after it; negative: fewer';
+COMMENT ON COLUMN portal_audit.facility_uses.succeeded IS '1: a materialization on it succeeded';
+COMMENT ON COLUMN portal_audit.facility_uses.failed IS '1: a materialization on it failed';
+
+CREATE TABLE IF NOT EXISTS portal_audit.facility_days (
+  facility  TEXT NOT NULL,
+  day       DATE NOT NULL,
+  allocated INT NOT NULL,
+  succeeded INT NOT NULL,
+  failed    INT NOT NULL,
+  PRIMARY KEY (facility, day)
+);
+COMMENT ON TABLE  portal_audit.facility_days IS 'Sums of portal_audit.facility_uses by day (UTC)';
+COMMENT ON COLUMN portal_audit.facility_days.facility IS 'Name of the facility';
+COMMENT ON COLUMN portal_audit.facility_days.day IS 'The day, UTC';
+COMMENT ON COLUMN portal_audit.facility_days.allocated IS 'As in facility_uses';
+COMMENT ON COLUMN portal_audit.facility_days.succeeded IS 'As in facility_uses';
+COMMENT ON COLUMN portal_audit.facility_days.failed IS 'As in facility_uses';
+
+CREATE OR REPLACE FUNCTION portal_audit.facility_used(
+  p_facility TEXT, p_at TIMESTAMPTZ, p_event UUID, p_allocated INT, p_succeeded INT, p_failed INT
+) RETURNS VOID LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+  INSERT INTO portal_audit.facility_uses AS u (facility, at, event_uuid, allocated, succeeded, failed)
+  VALUES (p_facility, p_at, p_event, p_allocated, p_succeeded, p_failed)
+  ON CONFLICT (facility, at, event_uuid) DO UPDATE SET allocated = u.allocated + excluded.allocated;
+  INSERT INTO portal_audit.facility_days AS d (facility, day, allocated, succeeded, failed)
+  VALUES (p_facility, (p_at AT TIME ZONE 'UTC')::date, p_allocated, p_succeeded, p_failed)
+  ON CONFLICT (facility, day) DO UPDATE SET allocated = d.allocated + excluded.allocated,
+    succeeded = d.succeeded + excluded.succeeded, failed = d.failed + excluded.failed;
+$$;
+COMMENT ON FUNCTION portal_audit.facility_used IS 'Counts one use of a facility; for portal_audit.fold_facility';
+
+-- Facilities of an event's resources. The event names both in two lists; a resource belongs to those facilities of the list that have one of
+-- that name, or to the only one. An event without a list of facilities is taken to those of its realization, else to those that have the resource.
+CREATE OR REPLACE FUNCTION portal_audit.facility_resources_of(e public.events) RETURNS TABLE (facility TEXT, resource TEXT)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  list CONSTANT TEXT[] := ARRAY(SELECT jsonb_array_elements_text(e.payload->'resources') WHERE jsonb_typeof(e.payload->'resources') = 'array');
+  named TEXT[] := ARRAY(SELECT jsonb_array_elements_text(e.payload->'facilities') WHERE jsonb_typeof(e.payload->'facilities') = 'array');
+BEGIN
+  IF named = '{}' THEN
+    named := ARRAY(SELECT DISTINCT a.facility FROM portal_audit.facility_allocations a WHERE a.realization = e.subject ORDER BY 1);
+  END IF;
+  RETURN QUERY
+    SELECT DISTINCT f.facility, r.resource FROM unnest(list) AS r (resource)
+      CROSS JOIN LATERAL (SELECT k.facility FROM portal_audit.facility_resources k WHERE k.resource = r.resource AND (named = '{}' OR k.facility = ANY (named))
+                          UNION SELECT named[1] WHERE cardinality(named) = 1) AS f;
+END $$;
+COMMENT ON FUNCTION portal_audit.facility_resources_of IS 'Facilities and resources that an event of a realization or materialization is about';
+
+-- One event into the tables of facilities. What was tried and rolled back changes nothing; of materializations the failures count.
+CREATE OR REPLACE FUNCTION portal_audit.fold_facility(e public.events) RETURNS VOID
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  list CONSTANT TEXT[] := ARRAY(SELECT DISTINCT jsonb_array_elements_text(e.payload->'resources') WHERE jsonb_typeof(e.payload->'resources') = 'array');
+  u RECORD;
+BEGIN
+  IF e.event_type = 'materialization_completed' THEN
+    FOR u IN SELECT DISTINCT facility FROM portal_audit.facility_resources_of(e) LOOP
+      PERFORM portal_audit.facility_used(u.facility, e.timestamp, e.event_uuid, 0, e.success::int, (NOT e.success)::int);
+    END LOOP;
+  ELSIF NOT e.success THEN
+    RETURN;
+  ELSIF e.event_type IN ('realization_created', 'resources_allocated') THEN
+    FOR u IN INSERT INTO portal_audit.facility_allocations (facility, resource, realization, since, event_uuid)
+             SELECT facility, resource, e.subject, e.timestamp, e.event_uuid FROM portal_audit.facility_resources_of(e)
+             ON CONFLICT DO NOTHING RETURNING facility, resource LOOP
+      PERFORM portal_audit.facility_used(u.facility, e.timestamp, e.event_uuid, 1, 0, 0)
+        WHERE NOT EXISTS (SELECT FROM portal_audit.facility_allocations a
+                           WHERE (a.facility, a.resource) = (u.facility, u.resource) AND a.realization <> e.subject);
+    END LOOP;
+  ELSIF e.event_type IN ('realization_relinquished', 'realization_expired', 'resources_deallocated') THEN
+    FOR u IN DELETE FROM portal_audit.facility_allocations
+              WHERE realization = e.subject AND (e.event_type <> 'resources_deallocated' OR resource = ANY (list))
+             RETURNING facility, resource LOOP
+      PERFORM portal_audit.facility_used(u.facility, e.timestamp, e.event_uuid, -1, 0, 0)
+        WHERE NOT EXISTS (SELECT FROM portal_audit.facility_allocations a WHERE (a.facility, a.resource) = (u.facility, u.resource));
+    END LOOP;
+  ELSIF e.subject_type = 'facility' THEN
+    PERFORM portal_audit.fold_facility_itself(e, list);
+  END IF;
+END $$;
+COMMENT ON FUNCTION portal_audit.fold_facility IS 'One event into the tables of facilities; for portal_audit.fold_facilities';
+
+CREATE OR REPLACE FUNCTION portal_audit.fold_facility_itself(e public.events, p_resources TEXT[]) RETURNS VOID
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  is_there BOOLEAN := e.event_type <> 'facility_deleted';
+  last     portal_audit.facility_points;
+BEGIN
+  SELECT * INTO last FROM portal_audit.facility_points WHERE facility = e.subject ORDER BY at DESC, point DESC LIMIT 1;
+  -- What goes with its facility is told behind it, and does not bring it back.
+  IF e.event_type IN ('facility_resources_removed', 'facility_member_deleted') AND NOT coalesce(last.registered, true) THEN
+    is_there := FALSE;
+  END IF;
+  IF e.event_type = 'facility_deleted' THEN
+    PERFORM portal_audit.facility_used(e.subject, e.timestamp, e.event_uuid, -n, 0, 0)
+       FROM (SELECT count(DISTINCT resource)::int AS n FROM portal_audit.facility_allocations WHERE facility = e.subject) AS allocated WHERE n > 0;
+    DELETE FROM portal_audit.facility_allocations WHERE facility = e.subject;
+    DELETE FROM portal_audit.facility_resources WHERE facility = e.subject;
+  ELSIF e.event_type = 'facility_resources_removed' THEN
+    DELETE FROM portal_audit.facility_resources WHERE facility = e.subject AND resource = ANY (p_resources);
+  ELSIF e.event_type IN ('facility_resources_added', 'facility_resources_activated', 'facility_resources_deactivated') THEN
+    INSERT INTO portal_audit.facility_resources AS r (facility, resource, active, since)
+    SELECT e.subject, resource, e.event_type <> 'facility_resources_deactivated' AND NOT coalesce(e.payload->'inactive' ? resource, false), e.timestamp FROM unnest(p_resources) AS l (resource)
+    ON CONFLICT (facility, resource) DO UPDATE SET active = excluded.active, since = excluded.since WHERE r.active <> excluded.active;
+  END IF;
+  INSERT INTO portal_audit.facility_points (facility, at, registered, resources, active, is_whole, event_uuid)
+  SELECT e.subject, greatest(e.timestamp, last.at), is_there, count(*), count(*) FILTER (WHERE active),
+         is_there AND (e.event_type = 'facility_registered' OR coalesce(last.is_whole, false)), e.event_uuid
+    FROM portal_audit.facility_resources WHERE facility = e.subject;
+END $$;
+COMMENT ON FUNCTION portal_audit.fold_facility_itself IS 'An event of the facility itself; for portal_audit.fold_facility';
+
+-- Follows the trees. One session at a time; who comes second finds it done or leaves it to the first.
+CREATE OR REPLACE FUNCTION portal_audit.fold_facilities(p_limit BIGINT DEFAULT 100000) RETURNS BIGINT
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  done BIGINT := 0;
+  t RECORD;
+  s RECORD;
+  e public.events;
+BEGIN
+  IF NOT pg_try_advisory_xact_lock(hashtextextended('portal_audit.fold_facilities', 0)) THEN
+    RETURN 0;
+  END IF;
+  INSERT INTO portal_audit.facility_folded (tree) SELECT tree FROM portal_audit.trees WHERE tree <> '.own' ON CONFLICT DO NOTHING;
+  -- Rows from before there was a tree come first.
+  FOR t IN SELECT f.tree, f.upto FROM portal_audit.facility_folded f JOIN portal_audit.trees USING (tree)
+            WHERE size > f.upto ORDER BY tree <> '.adopted', tree LOOP
+    FOR s IN SELECT first, events, uuids FROM portal_audit.seals WHERE tree = t.tree AND first >= t.upto ORDER BY first LOOP
+      EXIT WHEN done >= p_limit;
+      FOR e IN SELECT (f).* FROM generate_series(0, s.events - 1) AS n
+                 CROSS JOIN LATERAL (SELECT v AS f FROM public.events v
+                   WHERE v.event_uuid = encode(substr(s.uuids, 16 * n + 1, 16), 'hex')::uuid
+                     AND (v.subject_type = 'facility' OR v.event_type IN ('materialization_completed', 'realization_created', 'resources_allocated',
+                          'resources_deallocated', 'realization_relinquished', 'realization_expired'))) AS found
+                -- What is older than the audit comes in no order: facilities before what uses them.
+                ORDER BY (f).subject_type <> 'facility' OR NOT coalesce((f).payload->'_audit' ? 'backfill', false), n LOOP
+        PERFORM portal_audit.fold_facility(e);
+      END LOOP;
+      done := done + s.events;
+      UPDATE portal_audit.facility_folded SET upto = s.first + s.events WHERE tree = t.tree;
+    END LOOP;
+  END LOOP;
+  RETURN done;
+END $$;
+COMMENT ON FUNCTION portal_audit.fold_facilities IS 'Brings the tables of facilities up with the events, at most about so many of them; gives how many it looked at, 0 when there is none left';
+
+CREATE OR REPLACE FUNCTION portal_audit.facilities_behind() RETURNS BIGINT
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT coalesce(sum(t.size - coalesce(f.upto, 0)), 0)::bigint FROM portal_audit.trees t LEFT JOIN portal_audit.facility_folded f USING (tree) WHERE tree <> '.own'
+$$;
+COMMENT ON FUNCTION portal_audit.facilities_behind IS 'How many events the tables of facilities do not know yet';
+
+-- When a condition on a facility's resources began that holds at a time: the first point after the last one for which it did not hold.
+-- `lost`: none is active; `short`: so many are not active that it is degraded; `whole`: neither.
+CREATE OR REPLACE FUNCTION portal_audit.facility_since(p_facility TEXT, p_at TIMESTAMPTZ, p_condition TEXT, p_share NUMERIC) RETURNS TIMESTAMPTZ
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  share CONSTANT FLOAT8 := p_share;
+  last_at    TIMESTAMPTZ;
+  last_point BIGINT;
+BEGIN
+  SELECT at, point INTO last_at, last_point FROM portal_audit.facility_points
+   WHERE facility = p_facility AND at <= p_at
+     AND NOT (registered AND resources > 0 AND CASE p_condition
+           WHEN 'lost'  THEN active = 0
+           WHEN 'short' THEN active > 0 AND resources - active >= share * resources
+           ELSE active > 0 AND resources - active < share * resources END)
+   ORDER BY at DESC, point DESC LIMIT 1;
+  RETURN (SELECT at FROM portal_audit.facility_points
+           WHERE facility = p_facility AND (at, point) > (coalesce(last_at, '-infinity'), coalesce(last_point, 0)) AND at <= p_at
+           ORDER BY at, point LIMIT 1);
+END $$;
+COMMENT ON FUNCTION portal_audit.facility_since IS 'Since when the resources of a facility are as they are; for portal_audit.facility_state';
+
+-- The state of one facility at a time: the first of these that holds.
+--   (no row)     the portal does not have it, not yet or no more
+--   maintenance  an operator announced it, it has begun, and nobody ended it
+--   unknown      nothing told of it for silent_days. Unknown is never down
+--   down         its address does not answer, by a probe that is not stale; or it has resources and none is active
+--   unknown      no active resource of it is known, nor an answer of its address, nor a recent materialization: it has none, or it was
+--                registered before the record began, which then tells of some of its resources and not of all
+--   degraded     inactive_share of its resources are not active (where all of them are known), or failed_share of the recent materializations on it failed (and failed_count of them)
+--   planned      it is up, and maintenance begins within planned_days; a facility in another state keeps that state, and planned_from tells of it
+--   up           none of these
+CREATE OR REPLACE FUNCTION portal_audit.facility_state(
+  p_facility TEXT, p_at TIMESTAMPTZ,
+  OUT facility TEXT, OUT state TEXT, OUT since TIMESTAMPTZ, OUT why TEXT,
+  OUT resources_active INT, OUT resources_total INT, OUT allocated BIGINT, OUT succeeded BIGINT, OUT failed BIGINT,
+  OUT maintenance_from TIMESTAMPTZ, OUT expected_end TIMESTAMPTZ, OUT is_overdue BOOLEAN, OUT planned_from TIMESTAMPTZ, OUT planned_until TIMESTAMPTZ,
+  OUT note TEXT, OUT reachable BOOLEAN, OUT rtt_ms DOUBLE PRECISION, OUT last_seen TIMESTAMPTZ
+) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  r CONSTANT JSONB := (SELECT jsonb_object_agg(rule, value) FROM portal_audit.facility_rules);
+  midnight CONSTANT TIMESTAMPTZ := date_trunc('day', p_at, 'UTC');
+  recent   CONSTANT TIMESTAMPTZ := p_at - (r->>'recent_hours')::float8 * INTERVAL '1 hour';
+  overdue  CONSTANT INTERVAL := (r->>'overdue_days')::float8 * INTERVAL '1 day';
+  share    CONSTANT NUMERIC := (r->>'inactive_share')::numeric;
+  p   portal_audit.facility_points;
+  m   RECORD;
+  n   RECORD;
+  q   portal_audit.facility_probes;
+  u   RECORD;
+  before_today BIGINT;
+  seen_use TIMESTAMPTZ;
+BEGIN
+  SELECT * INTO p FROM portal_audit.facility_points k WHERE k.facility = p_facility AND k.at <= p_at ORDER BY k.at DESC, k.point DESC LIMIT 1;
+  IF p.registered IS NOT TRUE THEN
+    RETURN;
+  END IF;
+  facility := p_facility;
+  resources_active := p.active;
+  resources_total := p.resources;
+  SELECT coalesce(sum(d.allocated), 0) INTO before_today FROM portal_audit.facility_days d WHERE d.facility = p_facility AND d.day < (midnight AT TIME ZONE 'UTC')::date;
+  SELECT before_today + coalesce(sum(k.allocated) FILTER (WHERE k.at >= midnight), 0) AS allocated,
+         coalesce(sum(k.succeeded) FILTER (WHERE k.at > recent), 0) AS succeeded, coalesce(sum(k.failed) FILTER (WHERE k.at > recent), 0) AS failed,
+         min(k.at) FILTER (WHERE k.at > recent AND k.failed > 0) AS since
+    INTO u FROM portal_audit.facility_uses k WHERE k.facility = p_facility AND k.at >= least(midnight, recent) AND k.at <= p_at;
+  allocated := u.allocated;
+  succeeded := u.succeeded;
+  failed := u.failed;
+  SELECT k.at INTO seen_use FROM portal_audit.facility_uses k WHERE k.facility = p_facility AND k.at <= p_at ORDER BY k.at DESC LIMIT 1;
+  SELECT * INTO q FROM portal_audit.facility_probes k WHERE k.facility = p_facility AND k.at <= p_at ORDER BY k.at DESC LIMIT 1;
+  -- least() passes over NULL, which here is: never.
+  last_seen := greatest(p.at, seen_use, CASE WHEN q.last_at IS NOT NULL THEN least(q.last_at, p_at) END);
+  IF q.last_at >= p_at - (r->>'probe_stale_minutes')::float8 * INTERVAL '1 minute' THEN
+    reachable := q.reachable;
+    rtt_ms := q.rtt_ms;
+  END IF;
+  SELECT min(k.from_time) AS from_time, max(k.until) AS until, (array_agg(k.note ORDER BY k.until DESC))[1] AS note
+    INTO m FROM portal_audit.maintenance k
+   WHERE k.facility = p_facility AND k.from_time <= p_at AND coalesce(k.ended_at, 'infinity') > p_at AND k.until + overdue > p_at;
+  SELECT k.from_time, k.until, k.note INTO n FROM portal_audit.maintenance k
+   WHERE k.facility = p_facility AND k.from_time > p_at AND k.announced_at <= p_at AND coalesce(k.ended_at, 'infinity') > p_at
+     AND k.from_time <= p_at + (r->>'planned_days')::float8 * INTERVAL '1 day' ORDER BY k.from_time LIMIT 1;
+  maintenance_from := m.from_time;
+  expected_end := m.until;
+  is_overdue := coalesce(m.until <= p_at, false);
+  planned_from := n.from_time;
+  planned_until := n.until;
+  note := coalesce(m.note, n.note);
+  IF m.from_time IS NOT NULL THEN
+    state := 'maintenance';
+    since := m.from_time;
+    why := format(CASE WHEN is_overdue THEN 'maintenance was expected to end %s, and nobody has ended it: %s' ELSE 'maintenance, expected to end %s: %s' END,
+                  to_char(m.until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), m.note);
+  ELSIF last_seen <= p_at - (r->>'silent_days')::float8 * INTERVAL '1 day' THEN
+    state := 'unknown';
+    since := last_seen;
+    why := format('neither an event nor a probe told of it for %s days', floor(extract(epoch FROM p_at - last_seen) / 86400));
+  ELSIF reachable IS FALSE THEN
+    state := 'down';
+    -- Another reason not to answer is the same outage.
+    since := (SELECT min(k.at) FROM portal_audit.facility_probes k WHERE k.facility = p_facility AND k.at <= p_at
+                 AND k.at > coalesce((SELECT max(o.at) FROM portal_audit.facility_probes o WHERE o.facility = p_facility AND o.reachable AND o.at <= p_at), '-infinity'));
+    why := format('its address does not answer: %s', CASE q.error WHEN 'refused' THEN 'the connection is refused' WHEN 'timeout' THEN 'nothing comes back in time'
+                  WHEN 'name' THEN 'its name does not resolve' ELSE 'no way leads there' END);
+  ELSIF p.is_whole AND p.resources > 0 AND p.active = 0 THEN
+    state := 'down';
+    since := portal_audit.facility_since(p_facility, p_at, 'lost', share);
+    why := format(CASE p.resources WHEN 1 THEN 'its only resource is not active' ELSE 'none of its %s resources is active' END, p.resources);
+  ELSIF p.active = 0 AND reachable IS NULL AND succeeded = 0 THEN
+    state := 'unknown';
+    since := p.at;
+    why := CASE WHEN p.is_whole THEN 'no resource of it is known, and no probe tells of it'
+                WHEN p.resources = 0 THEN 'it is older than the record, which tells nothing of its resources'
+                ELSE format('it is older than the record, which tells of its resources only that %s are not active', p.resources) END;
+  ELSIF p.is_whole AND p.resources > 0 AND p.resources - p.active >= share * p.resources THEN
+    state := 'degraded';
+    since := portal_audit.facility_since(p_facility, p_at, 'short', share);
+    why := format('%s of its %s resources are not active', p.resources - p.active, p.resources);
+  ELSIF failed >= (r->>'failed_count')::numeric AND failed >= (r->>'failed_share')::numeric * (failed + succeeded) THEN
+    state := 'degraded';
+    since := u.since;
+    why := format('%s of the %s materializations on it in the last %s hours failed', failed, failed + succeeded, r->>'recent_hours');
+  ELSIF n.from_time IS NOT NULL THEN
+    state := 'planned';
+    since := greatest((SELECT max(k.announced_at) FROM portal_audit.maintenance k WHERE k.facility = p_facility AND k.from_time = n.from_time),
+                                              n.from_time - (r->>'planned_days')::float8 * INTERVAL '1 day');
+    why := format('up; maintenance from %s until %s: %s', to_char(n.from_time AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'),
+                  to_char(n.until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), n.note);
+  ELSE
+    state := 'up';
+    since := greatest(
+      CASE WHEN p.is_whole AND p.resources > 0 THEN portal_audit.facility_since(p_facility, p_at, 'whole', share) ELSE p.at END,
+      (SELECT max(least(coalesce(k.ended_at, k.until + overdue), k.until + overdue)) FROM portal_audit.maintenance k
+        WHERE k.facility = p_facility AND k.from_time <= p_at AND coalesce(k.ended_at, 'infinity') > k.from_time),
+      CASE WHEN reachable THEN (SELECT min(k.at) FROM portal_audit.facility_probes k WHERE k.facility = p_facility AND k.at <= p_at
+             AND k.at > (SELECT max(o.at) FROM portal_audit.facility_probes o WHERE o.facility = p_facility AND NOT o.reachable AND o.at <= p_at)) END);
+    why := concat_ws(', and ',
+      CASE WHEN p.resources > 0 THEN format(CASE WHEN p.is_whole THEN '%s of its %s resources are active' ELSE '%s of the %s of its resources that the record tells of are active' END, p.active, p.resources) END,
+      CASE WHEN reachable THEN 'its address answers' END,
+      CASE WHEN p.active = 0 AND succeeded > 0 THEN format('materializations on it succeeded in the last %s hours', r->>'recent_hours') END);
+  END IF;
+END $$;
+COMMENT ON FUNCTION portal_audit.facility_state IS 'State of one facility at a time, since when and why; state is NULL if the portal did not have it. The rules stand above it and in portal_audit.facility_rules';
+
+CREATE OR REPLACE FUNCTION portal_audit.facility_states(p_at TIMESTAMPTZ DEFAULT now()) RETURNS TABLE (
+  facility TEXT, state TEXT, since TIMESTAMPTZ, why TEXT, resources_active INT, resources_total INT, allocated BIGINT, succeeded BIGINT, failed BIGINT,
+  maintenance_from TIMESTAMPTZ, expected_end TIMESTAMPTZ, is_overdue BOOLEAN, planned_from TIMESTAMPTZ, planned_until TIMESTAMPTZ, note TEXT,
+  reachable BOOLEAN, rtt_ms DOUBLE PRECISION, last_seen TIMESTAMPTZ,
+  latitude DOUBLE PRECISION, longitude DOUBLE PRECISION, label_dx DOUBLE PRECISION, label_dy DOUBLE PRECISION, organization TEXT, url TEXT
+) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  -- Names by a loose index scan: one step for each facility, however many points it has.
+  WITH RECURSIVE known AS (
+    (SELECT k.facility FROM portal_audit.facility_points k ORDER BY k.facility LIMIT 1)
+    UNION ALL
+    SELECT (SELECT k.facility FROM portal_audit.facility_points k WHERE k.facility > known.facility ORDER BY k.facility LIMIT 1)
+      FROM known WHERE known.facility IS NOT NULL
+  )
+  SELECT s.*, l.latitude, l.longitude, coalesce(l.label_dx, 0), coalesce(l.label_dy, 0), l.organization, l.url
+    FROM known CROSS JOIN LATERAL portal_audit.facility_state(known.facility, p_at) AS s LEFT JOIN portal_audit.facility_places l ON l.facility = known.facility
+   WHERE known.facility IS NOT NULL AND s.state IS NOT NULL ORDER BY s.facility
+$$;
+COMMENT ON FUNCTION portal_audit.facility_states IS 'Every facility that the portal had at a time: its state, since when, why, its numbers and its place. Call portal_audit.fold_facilities() before, or see portal_audit.facilities_behind()';
+
+-- The states of a facility over a range. It is asked at every time at which anything changed, so the states are those of facility_state;
+-- where failed materializations decide, to the hour.
+CREATE OR REPLACE FUNCTION portal_audit.facility_history(p_facility TEXT, p_from TIMESTAMPTZ, p_to TIMESTAMPTZ DEFAULT now())
+RETURNS TABLE (state TEXT, from_time TIMESTAMPTZ, until TIMESTAMPTZ, why TEXT)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  WITH r AS (
+    SELECT INTERVAL '1 day' * max(value) FILTER (WHERE rule = 'silent_days')::float8 AS silent,
+           INTERVAL '1 day' * max(value) FILTER (WHERE rule = 'overdue_days')::float8 AS overdue,
+           INTERVAL '1 day' * max(value) FILTER (WHERE rule = 'planned_days')::float8 AS planned,
+           INTERVAL '1 minute' * max(value) FILTER (WHERE rule = 'probe_stale_minutes')::float8 AS stale,
+           INTERVAL '1 hour' * max(value) FILTER (WHERE rule = 'recent_hours')::float8 AS recent,
+           max(value) FILTER (WHERE rule = 'inactive_share')::float8 AS share FROM portal_audit.facility_rules
+  ), marks (at) AS (
+    SELECT p_from
+    UNION SELECT unnest(ARRAY[CASE WHEN class IS DISTINCT FROM before OR at > last + silent THEN at END, CASE WHEN next > at + silent THEN at + silent END])
+            FROM r, (SELECT at, class, lag(class) OVER w AS before, lead(at, 1, 'infinity') OVER w AS next, lag(at, 1, '-infinity') OVER w AS last
+                       FROM (SELECT at, point, CASE WHEN NOT registered THEN 'gone' WHEN NOT is_whole THEN 'older ' || (active = 0) || resources WHEN resources = 0 THEN 'bare' WHEN active = 0 THEN 'lost'
+                                                    WHEN resources - active >= share * resources THEN 'short' ELSE 'whole' END AS class
+                               FROM portal_audit.facility_points, r WHERE facility = p_facility AND at BETWEEN p_from - silent AND p_to) AS points
+                     WINDOW w AS (ORDER BY at, point)) AS points
+    UNION SELECT unnest(ARRAY[from_time, ended_at, until + overdue, greatest(announced_at, from_time - planned)]) FROM portal_audit.maintenance, r WHERE facility = p_facility
+    UNION SELECT unnest(ARRAY[at, last_at + stale + INTERVAL '1 microsecond', last_at + silent]) FROM portal_audit.facility_probes, r WHERE facility = p_facility AND last_at >= p_from - silent AND at <= p_to
+    UNION SELECT unnest(ARRAY[hour + INTERVAL '1 hour', hour + INTERVAL '1 hour' + recent])
+            FROM r, (SELECT DISTINCT date_trunc('hour', at) AS hour FROM portal_audit.facility_uses, r
+                      WHERE facility = p_facility AND failed > 0 AND at BETWEEN p_from - recent - INTERVAL '1 hour' AND p_to) AS failures
+    UNION SELECT unnest(ARRAY[at, CASE WHEN next > at + silent THEN at + silent END])
+            FROM r, (SELECT at, lag(at, 1, '-infinity') OVER (ORDER BY at) AS last, lead(at, 1, 'infinity') OVER (ORDER BY at) AS next
+                       FROM portal_audit.facility_uses, r WHERE facility = p_facility AND at BETWEEN p_from - silent AND p_to) AS uses
+           WHERE at > last + silent OR next > at + silent
+  ), told AS (
+    SELECT m.at, s.state, s.why FROM (SELECT DISTINCT at FROM marks WHERE at >= p_from AND at <= p_to) AS m
+      CROSS JOIN LATERAL portal_audit.facility_state(p_facility, m.at) AS s
+  ), turns AS (
+    SELECT t.*, t.state IS DISTINCT FROM lag(t.state) OVER (ORDER BY t.at) OR row_number() OVER (ORDER BY t.at) = 1 AS turns FROM told t
+  ), kept AS (
+    SELECT k.state, k.at, lead(k.at, 1, p_to) OVER (ORDER BY k.at) AS until, k.why FROM turns k WHERE k.turns
+  )
+  SELECT kept.state, kept.at, kept.until, kept.why FROM kept WHERE kept.state IS NOT NULL AND kept.at < kept.until ORDER BY kept.at
+$$;
+COMMENT ON FUNCTION portal_audit.facility_history IS 'States of a facility over a range, one row as long as the state stays; why is that of its beginning';
+
+-- Whom an event of an operator names: the portal user behind the session if the audit database knows one, else its login.
+CREATE OR REPLACE FUNCTION portal_audit.facility_operator() RETURNS TEXT
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  named TEXT;
+BEGIN
+  IF to_regprocedure('portal_audit.viewer()') IS NOT NULL THEN
+    EXECUTE 'SELECT portal_audit.viewer()' INTO named;
+  END IF;
+  RETURN coalesce(nullif(named, ''), session_user);
+END $$;
+COMMENT ON FUNCTION portal_audit.facility_operator IS 'Who plans or ends maintenance: the caller of its event';
+
+CREATE OR REPLACE FUNCTION portal_audit.utc_text(p_at TIMESTAMPTZ) RETURNS TEXT
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') $$;
+COMMENT ON FUNCTION portal_audit.utc_text IS 'A time as payloads have it';
+
+CREATE OR REPLACE FUNCTION portal_audit.facility_maintenance_plan(p_facility TEXT, p_from TIMESTAMPTZ, p_until TIMESTAMPTZ, p_note TEXT) RETURNS UUID
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  id UUID;
+BEGIN
+  PERFORM portal_audit.fold_facilities();
+  IF (portal_audit.facility_state(p_facility, now())).state IS NULL THEN
+    RAISE EXCEPTION 'the portal has no such facility' USING ERRCODE = 'PA002', HINT = 'See portal_audit.facility_states().';
+  ELSIF p_until <= p_from OR p_until <= now() THEN
+    RAISE EXCEPTION 'maintenance must end after it begins, and not in the past' USING ERRCODE = 'PA002';
+  ELSIF coalesce(btrim(p_note), '') = '' OR length(p_note) > 2000 THEN
+    RAISE EXCEPTION 'maintenance needs a note of up to 2000 characters that tells users what is done' USING ERRCODE = 'PA002';
+  END IF;
+  INSERT INTO portal_audit.maintenance (facility, from_time, until, note, announced_by) VALUES (p_facility, p_from, p_until, p_note, portal_audit.facility_operator())
+  RETURNING maintenance_id INTO id;
+  PERFORM portal_audit.record('facility_maintenance_planned', portal_audit.facility_operator(), p_facility, 'facility', NULL, true, NULL,
+    jsonb_build_object('maintenance', id, 'from', portal_audit.utc_text(p_from), 'until', portal_audit.utc_text(p_until), 'note', p_note));
+  RETURN id;
+END $$;
+COMMENT ON FUNCTION portal_audit.facility_maintenance_plan IS 'Announces maintenance of a facility, and records that as an event';
+
+-- Ends maintenance that has begun, or cancels what has not: the nearest of its kind, or the one that is named.
+CREATE OR REPLACE FUNCTION portal_audit.facility_maintenance_end(p_facility TEXT, p_cancel BOOLEAN DEFAULT false, p_id UUID DEFAULT NULL) RETURNS UUID
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  m portal_audit.maintenance;
+BEGIN
+  SELECT * INTO m FROM portal_audit.maintenance
+   WHERE facility = p_facility AND ended_at IS NULL AND (from_time > now()) = p_cancel AND (p_id IS NULL OR maintenance_id = p_id)
+   ORDER BY from_time LIMIT 1 FOR UPDATE;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION '%', CASE WHEN p_cancel THEN 'no maintenance of this facility is planned' ELSE 'this facility is not under maintenance' END USING ERRCODE = 'PA002';
+  END IF;
+  UPDATE portal_audit.maintenance SET ended_by = portal_audit.facility_operator(), ended_at = now() WHERE maintenance_id = m.maintenance_id;
+  PERFORM portal_audit.record(CASE WHEN p_cancel THEN 'facility_maintenance_cancelled' ELSE 'facility_maintenance_ended' END,
+    portal_audit.facility_operator(), p_facility, 'facility', NULL, true, NULL,
+    jsonb_build_object('maintenance', m.maintenance_id, 'from', portal_audit.utc_text(m.from_time), 'until', portal_audit.utc_text(m.until), 'note', m.note));
+  RETURN m.maintenance_id;
+END $$;
+COMMENT ON FUNCTION portal_audit.facility_maintenance_end IS 'Ends maintenance that has begun, or cancels maintenance that has not, and records that as an event';
+
+-- What a probe found, by the database's clock. Many answers alike are one row.
+CREATE OR REPLACE FUNCTION portal_audit.facility_probed(p_facility TEXT, p_reachable BOOLEAN, p_error TEXT, p_rtt_ms DOUBLE PRECISION) RETURNS VOID
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  stale CONSTANT INTERVAL := (SELECT value::float8 * INTERVAL '1 minute' FROM portal_audit.facility_rules WHERE rule = 'probe_stale_minutes');
+  last  portal_audit.facility_probes;
+BEGIN
+  SELECT * INTO last FROM portal_audit.facility_probes WHERE facility = p_facility ORDER BY at DESC LIMIT 1 FOR UPDATE;
+  -- A pause in which nobody asked is no part of a row.
+  IF last.reachable = p_reachable AND last.error IS NOT DISTINCT FROM p_error AND last.last_at >= clock_timestamp() - stale THEN
+    UPDATE portal_audit.facility_probes SET last_at = greatest(last_at, clock_timestamp()), rtt_ms = p_rtt_ms WHERE facility = p_facility AND at = last.at;
+  ELSE
+    INSERT INTO portal_audit.facility_probes AS k (facility, at, last_at, reachable, error, rtt_ms)
+    VALUES (p_facility, clock_timestamp(), clock_timestamp(), p_reachable, p_error, p_rtt_ms);
+  END IF;
+END $$;
+COMMENT ON FUNCTION portal_audit.facility_probed IS 'Keeps what a probe of a facility found; for the sidecar';
+
+-- A place of the settings. What ops wrote with SQL for other facilities stays.
+CREATE OR REPLACE FUNCTION portal_audit.facility_placed(
+  p_facility TEXT, p_latitude DOUBLE PRECISION, p_longitude DOUBLE PRECISION, p_label_dx DOUBLE PRECISION, p_label_dy DOUBLE PRECISION, p_organization TEXT, p_url TEXT
+) RETURNS VOID LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  INSERT INTO portal_audit.facility_places AS k (facility, latitude, longitude, label_dx, label_dy, organization, url)
+  VALUES (p_facility, p_latitude, p_longitude, p_label_dx, p_label_dy, p_organization, p_url)
+  ON CONFLICT (facility) DO UPDATE SET latitude = excluded.latitude, longitude = excluded.longitude, label_dx = excluded.label_dx,
+    label_dy = excluded.label_dy, organization = excluded.organization, url = excluded.url, updated_at = now()
+  WHERE (k.latitude, k.longitude, k.label_dx, k.label_dy, k.organization, k.url)
+        IS DISTINCT FROM (excluded.latitude, excluded.longitude, excluded.label_dx, excluded.label_dy, excluded.organization, excluded.url)
+$$;
+COMMENT ON FUNCTION portal_audit.facility_placed IS 'Keeps the place of a facility as the settings have it; for the sidecar';
+
+INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES
+  ('facility_maintenance_planned', '{caller} planned maintenance of facility {subject} from {payload.from} until {payload.until}: {payload.note}', 'project', ARRAY['admin', 'facility']),
+  ('facility_maintenance_ended', '{caller} ended the maintenance of facility {subject}: {payload.note}', 'project', ARRAY['admin', 'facility']),
+  ('facility_maintenance_cancelled', '{caller} cancelled the maintenance of facility {subject} that was to begin {payload.from}: {payload.note}', 'project', ARRAY['admin', 'facility'])
+ON CONFLICT (event_type) DO UPDATE SET describe = excluded.describe, retention = excluded.retention, visible_to = excluded.visible_to;
+
+-- Who sees an event of the realization sees what it holds: the policy asks `events`, whose own policies answer for the one who asks.
+DROP POLICY IF EXISTS facility_allocations_seen ON portal_audit.facility_allocations;
+CREATE POLICY facility_allocations_seen ON portal_audit.facility_allocations FOR SELECT
+  USING (EXISTS (SELECT FROM public.events e WHERE e.event_uuid = facility_allocations.event_uuid));
+
+REVOKE ALL ON FUNCTION portal_audit.facility_state, portal_audit.facility_states, portal_audit.facility_history, portal_audit.facilities_behind, portal_audit.fold_facilities,
+  portal_audit.fold_facility, portal_audit.fold_facility_itself, portal_audit.facility_used, portal_audit.facility_maintenance_plan,
+  portal_audit.facility_maintenance_end, portal_audit.facility_probed, portal_audit.facility_placed FROM PUBLIC;
+DO $$
+DECLARE
+  r TEXT;
+BEGIN
+  -- Operators of facilities: they may announce and end maintenance, and say where facilities are.
+  BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_operator') THEN
+      CREATE ROLE portal_audit_operator NOLOGIN;
+    END IF;
+  EXCEPTION
+    WHEN insufficient_privilege THEN
+      RAISE WARNING 'role portal_audit_operator is missing and could not be created';
+    WHEN duplicate_object OR unique_violation THEN
+      NULL;  -- Another database of the cluster was set up at the same moment.
+  END;
+  -- Reading a relation that is not locked yet makes the session take notice of a role that another has made a moment ago.
+  PERFORM FROM pg_catalog.pg_shseclabel LIMIT 1;
+  FOR r IN SELECT rolname FROM pg_roles WHERE rolname IN ('portal_audit_reader', 'portal_audit_viewer', 'portal_audit_operator', 'portal_audit_admin') LOOP
+    EXECUTE format('GRANT USAGE ON SCHEMA portal_audit TO %I', r);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION portal_audit.facility_state, portal_audit.facility_states, portal_audit.facility_history, portal_audit.facilities_behind,
+      portal_audit.fold_facilities TO %I', r);
+    EXECUTE format('GRANT SELECT ON portal_audit.facility_rules, portal_audit.facility_places, portal_audit.maintenance, portal_audit.facility_probes, portal_audit.facility_points,
+      portal_audit.facility_resources, portal_audit.facility_uses, portal_audit.facility_days, portal_audit.facility_folded TO %I', r);
+  END LOOP;
+  FOR r IN SELECT rolname FROM pg_roles WHERE rolname IN ('portal_audit_reader', 'portal_audit_viewer', 'portal_audit_admin') LOOP
+    EXECUTE format('GRANT SELECT ON portal_audit.facility_allocations TO %I', r);
+  END LOOP;
+  FOR r IN SELECT rolname FROM pg_roles WHERE rolname IN ('portal_audit_operator', 'portal_audit_admin') LOOP
+    EXECUTE format('GRANT EXECUTE ON FUNCTION portal_audit.facility_maintenance_plan, portal_audit.facility_maintenance_end TO %I', r);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON portal_audit.facility_places TO %I', r);
+  END LOOP;
+  FOR r IN SELECT rolname FROM pg_roles WHERE rolname = 'portal_audit_writer' LOOP
+    EXECUTE format('GRANT EXECUTE ON FUNCTION portal_audit.fold_facilities, portal_audit.facility_probed, portal_audit.facility_placed TO %I', r);
+  END LOOP;
+END $$;
