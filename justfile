@@ -23,6 +23,10 @@ check:
 deploy *arguments:
     ./x deploy {{arguments}}
 
+# Look at every page of the demo in chromium
+browser *arguments:
+    ./x browser {{arguments}}
+
 # Rewrite the expected events of the fixtures
 bless:
     ./x bless

@@ -41,6 +41,7 @@ pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
         cluster.socket_dir().display()
     ));
     let settings = portal::create(cluster, true).await.map_err(DemoError::Sample)?;
+    portal::recall(cluster).await.map_err(DemoError::Sample)?;
     let sentences = sentences(&settings);
     let pages = settings.pages.clone().zip(settings.listen);
     let mut sidecar = Sidecar::start(settings);

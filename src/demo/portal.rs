@@ -13,6 +13,8 @@ use std::path::Path;
 pub const PORTAL_SQL: &str = include_str!("../../sql/sample/portal.sql");
 /// 90 days of past.
 pub const HISTORY_SQL: &str = include_str!("../../sql/sample/history.sql");
+/// Events that stand in the table before the sidecar comes.
+const EARLIER_SQL: &str = include_str!("../../sql/sample/earlier.sql");
 /// The journal that row triggers write in the portal's own transactions.
 pub const JOURNAL_SQL: &str = concat!(
     include_str!("../../sql/sample/journal.sql"),
@@ -117,6 +119,15 @@ pub async fn create(cluster: &Cluster, with_history: bool) -> Result<Settings, S
     // Side by side: a newcomer waits for the first event.
     tokio::try_join!(create_audit(cluster), create_portal(cluster, &settings, with_history))?;
     Ok(settings)
+}
+
+/// Fills `events` with what another program wrote before: logins, failures, an outage.
+///
+/// # Errors
+/// The server refuses it.
+pub async fn recall(cluster: &Cluster) -> Result<(), SampleError> {
+    let audit = open(cluster, AUDIT_DATABASE, OWNER).await?;
+    script(&audit, "fill in the earlier events", EARLIER_SQL).await
 }
 
 async fn create_audit(cluster: &Cluster) -> Result<(), SampleError> {

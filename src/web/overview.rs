@@ -21,7 +21,7 @@ use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
 
-const RECENT_EVENTS: i64 = 12;
+const RECENT_EVENTS: i64 = 24;
 /// Ranges that are offered, in days.
 const RANGES: [u16; 4] = [30, 90, 365, 1_825];
 
