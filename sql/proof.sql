@@ -116,6 +116,42 @@ END $$;
 COMMENT ON FUNCTION portal_audit.record IS 'Adds an event of this database''s own to events and to its tree';
 REVOKE ALL ON FUNCTION portal_audit.record FROM PUBLIC;
 
+-- Where the leaf of an event is. Leaves stand nearly in the order of time: a search by halves comes near, and what is near is looked at. For
+-- pages; `portal-audit verify --event` looks at every leaf.
+CREATE OR REPLACE FUNCTION portal_audit.place_of(p_event UUID) RETURNS TABLE (tree TEXT, leaf BIGINT, hash BYTEA)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  wanted CONSTANT TIMESTAMPTZ := (SELECT e.timestamp - interval '2 s' FROM public.events e WHERE e.event_uuid = p_event);
+  t      RECORD;
+  s      RECORD;
+  low    BIGINT;
+  high   BIGINT;
+BEGIN
+  FOR t IN SELECT a.tree, a.size FROM portal_audit.trees a ORDER BY a.tree LOOP
+    low := 0;
+    high := t.size;
+    WHILE low < high LOOP
+      SELECT b.first, b.first + b.events AS next, encode(substr(b.uuids, 1, 16), 'hex')::uuid AS id INTO s
+        FROM portal_audit.seals b WHERE b.tree = t.tree AND b.first <= (low + high) / 2 ORDER BY b.first DESC LIMIT 1;
+      -- The id of an event begins with its time, which tells where its row is gone.
+      IF coalesce((SELECT e.timestamp FROM public.events e WHERE e.event_uuid = s.id),
+                  to_timestamp(('x' || left(replace(s.id::text, '-', ''), 12))::bit(48)::bigint / 1000.0)) < wanted THEN
+        low := s.next;
+      ELSE
+        high := s.first;
+      END IF;
+    END LOOP;
+    RETURN QUERY
+    SELECT t.tree, near.first + near.place / 16, substr(near.leaves, 2 * near.place + 1, 32)
+      FROM (SELECT b.first, b.leaves, position(uuid_send(p_event) IN b.uuids) - 1 AS place FROM portal_audit.seals b
+             WHERE b.tree = t.tree AND b.first >= low ORDER BY b.first LIMIT 4000) AS near
+     WHERE near.place >= 0 AND near.place % 16 = 0;
+    EXIT WHEN FOUND;
+  END LOOP;
+END $$;
+COMMENT ON FUNCTION portal_audit.place_of IS 'Tree, index from 0 and hash of the leaf of an event; no row: it is not where its time says';
+REVOKE ALL ON FUNCTION portal_audit.place_of FROM PUBLIC;
+
 -- Rows that are gone, or no longer as they were, by retention or erasure: verify takes them for that and for nothing else, because the
 -- recording event, which is in the tree, holds the digest of what stands here.
 CREATE TABLE IF NOT EXISTS portal_audit.removed (
@@ -149,6 +185,7 @@ BEGIN
   END IF;
   IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_reader') THEN
     GRANT SELECT ON portal_audit.trees, portal_audit.seals, portal_audit.removed TO portal_audit_reader;
+    GRANT EXECUTE ON FUNCTION portal_audit.place_of TO portal_audit_reader;
   END IF;
 END $$;
 

@@ -678,8 +678,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
              AND NOT EXISTS (SELECT FROM portal_audit.active a WHERE a.kind = t.type AND a.name = l.subject AND a.first <= p_at))
     FROM things t WHERE t.plural <> 'organizations'
   UNION ALL
-  SELECT t.plural, (SELECT count(*) FROM portal_audit.lifetimes l
-                     WHERE l.subject_type = t.type AND l.began <= p_at AND (l.ended IS NULL OR l.ended > p_at))
+  -- Two counts: the index serves each, and neither with OR.
+  SELECT t.plural, (SELECT count(*) FROM portal_audit.lifetimes l WHERE l.subject_type = t.type AND l.began <= p_at AND l.ended IS NULL)
+                 + (SELECT count(*) FROM portal_audit.lifetimes l WHERE l.subject_type = t.type AND l.began <= p_at AND l.ended > p_at)
     FROM (VALUES ('experiments', 'experiment'), ('realizations', 'realization'), ('materializations', 'materialization')) AS t (plural, type)
   UNION ALL
   SELECT n.name, portal_audit.counted(n.types, p_at)

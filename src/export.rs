@@ -15,12 +15,14 @@ mod progress;
 mod read;
 mod row;
 mod run;
+mod stream;
 
 pub use encode::EncodeError;
 pub use lines::is_formula;
 pub use manifest::{CheckError, Manifest, Place, Range, beside, check};
 pub use row::EventRow;
 pub use run::{Exported, export};
+pub use stream::Stream;
 
 use crate::{
     chain::chain,

@@ -35,6 +35,9 @@ use tokio::{
 const CONNECTIONS_MAX: usize = 64;
 /// How long a client may take to send the head of a request.
 const HEAD_MAX: Duration = Duration::from_secs(10);
+/// A longer head of a request is refused (431).
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+const HEADERS_MAX: usize = 64;
 /// How long a connection is kept, whatever its client does with it.
 const CONNECTION_MAX: Duration = Duration::from_secs(300);
 /// A wait where accepting fails, as it does while no file descriptor is free.
@@ -70,6 +73,7 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, pages: Router) 
 async fn answer(stream: TcpStream, routes: Router) -> Result<(), hyper::Error> {
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    server.max_buf_size(HEAD_BYTES_MAX).max_headers(HEADERS_MAX);
     server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)).await
 }
 

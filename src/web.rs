@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `/` | numbers now or on any past date, history, what happened last |
 //! | `/events`, `/events/UUID` | events by filter, page by page; one event with all that is known of it |
+//! | `/events/export?q=…&format=…` | the events of a filter as a file |
 //! | `/users/NAME`, `/organizations/NAME`, `/projects/NAME`, `/experiments/PROJECT/NAME` | one subject's history |
 //! | `/facilities`, `/facilities/NAME`, `.atom`, `.json` | states on a map and as a table, now or at any time; one facility; feeds of changes |
 //! | `/api/v1/…` | the same as JSON |
@@ -11,24 +12,36 @@
 //!
 //! # Who sees what
 //! The pages read with one role, `portal_audit_web`, and say for whom at the begin of each transaction; the row policies of the audit database decide the rest. Nothing here filters by user.
+//!
+//! # What is recorded
+//! Each export is an event `log_exported`, written before its first byte leaves. Looking at a search, an event or a subject is an event `log_read`, of visitors with a name and once an hour for the same thing.
+//!
+//! # What one visitor cannot do to others
+//! Pages have four sessions of the audit database and exports two of their own; who finds none within five seconds is told to come back (503). A page's statement ends after ten seconds, a visitor begins six exports a minute, and long addresses, heads and forms are refused. The sidecar that writes has its own sessions.
 
 mod access;
 mod api;
 mod assets;
 mod chart;
 mod events;
+mod export;
 mod facilities;
+mod find;
+mod numbers;
 mod overview;
 mod page;
+mod panes;
 mod pipeline;
+mod proof;
 mod reader;
+mod reads;
 mod subject;
 
 use crate::config::Pages;
 use access::{Gate, Visitor};
 use axum::{
     Router,
-    extract::Request,
+    extract::{DefaultBodyLimit, Request},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -46,6 +59,10 @@ pub struct Peer(pub IpAddr);
 #[derive(Debug)]
 pub(crate) struct Web {
     sessions: Sessions,
+    exports: Sessions,
+    begun: export::Begun,
+    reads: reads::Reads,
+    numbers: numbers::Kept,
     gate: Gate,
 }
 
@@ -62,6 +79,10 @@ enum Fault {
         "The audit database cannot be reached. The sidecar tries again at the next page; nothing is lost."
     )]
     Away,
+    #[error("Too many ask at the same time. Try again in a few seconds.")]
+    Busy,
+    #[error("That is many exports in a minute. Wait a minute, or use `portal-audit export`.")]
+    Often,
     #[error(
         "This took longer than {} s. Ask for a shorter time or fewer types.",
         reader::STATEMENT_SECONDS_MAX
@@ -79,7 +100,8 @@ impl Fault {
             Self::Missing => StatusCode::NOT_FOUND,
             Self::NotYours => StatusCode::FORBIDDEN,
             Self::Asked(_) => StatusCode::BAD_REQUEST,
-            Self::Away | Self::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Away | Self::Busy | Self::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Often => StatusCode::TOO_MANY_REQUESTS,
             Self::Long => StatusCode::GATEWAY_TIMEOUT,
             Self::Template(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -88,17 +110,33 @@ impl Fault {
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        page::fault(self.status(), &self.to_string())
+        let mut response = page::fault(self.status(), &self.to_string());
+        let wait = match self {
+            Self::Busy => Some("5"),
+            Self::Often => Some("60"),
+            _ => None,
+        };
+        if let Some(wait) = wait {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(wait));
+        }
+        response
     }
 }
 
 /// The routes of the pages, which read as `pages` says.
 pub fn routes(pages: &Pages) -> Router {
-    let sessions = Sessions::new(pages.conninfo.clone());
-    let web = Arc::new(Web { sessions, gate: Gate::new(pages) });
+    let web = Arc::new(Web {
+        sessions: Sessions::new(pages.conninfo.clone(), reader::SESSIONS_MAX),
+        exports: Sessions::new(pages.conninfo.clone(), reader::EXPORTS_MAX),
+        begun: export::Begun::default(),
+        reads: reads::Reads::default(),
+        numbers: numbers::Kept::default(),
+        gate: Gate::new(pages),
+    });
     let inside = Router::new()
         .route("/", get(overview::overview))
         .route("/events", get(events::list))
+        .route("/events/export", get(export::export))
         .route("/events/{id}", get(events::detail))
         .route("/{kind}/{name}", get(subject::of_kind))
         .route("/experiments/{project}/{name}", get(subject::experiment))
@@ -117,8 +155,17 @@ pub fn routes(pages: &Pages) -> Router {
         .route("/logout", post(access::logout))
         .route("/assets/{file}", get(assets::asset))
         .with_state(web);
-    outside.merge(inside).layer(middleware::from_fn(guard)).layer(CompressionLayer::new())
+    outside
+        .merge(inside)
+        .layer(DefaultBodyLimit::max(FORM_BYTES_MAX))
+        .layer(middleware::from_fn(guard))
+        .layer(CompressionLayer::new())
 }
+
+/// The only form that is sent holds a token.
+const FORM_BYTES_MAX: usize = 4_096;
+/// A longer address is refused unread.
+const URI_BYTES_MAX: usize = 8_192;
 
 /// What a browser may do with what it gets: nothing from elsewhere, nothing inline, in no frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -130,7 +177,11 @@ async fn guard(request: Request, next: Next) -> Response {
     if !is_read && !matches!(site, Some("same-origin" | "none")) {
         return page::fault(StatusCode::FORBIDDEN, "This form came from another site.");
     }
-    let mut response = next.run(request).await;
+    let mut response = if request.uri().to_string().len() > URI_BYTES_MAX {
+        page::fault(StatusCode::URI_TOO_LONG, "This address is too long.")
+    } else {
+        next.run(request).await
+    };
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),

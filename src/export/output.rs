@@ -7,6 +7,7 @@ use std::{
     io::{self, Read as _, Stdout, Write},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// A path with an end put to its name.
@@ -24,6 +25,26 @@ pub(super) fn part(path: &Path) -> PathBuf {
 enum Sink {
     File(File),
     Stdout(Stdout),
+    Pieces(Pieces),
+}
+
+/// Bytes that wait until somebody takes them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pieces(Arc<Mutex<Vec<u8>>>);
+
+impl Pieces {
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        // Whoever held it left whole bytes there.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    pub(super) fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.lock())
+    }
 }
 
 /// Counts and hashes what passes.
@@ -36,6 +57,10 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn stdout() -> Self {
         Self { sink: Sink::Stdout(io::stdout()), hash: Sha256::new(), bytes: 0 }
+    }
+
+    pub(super) fn pieces(pieces: Pieces) -> Self {
+        Self { sink: Sink::Pieces(pieces), hash: Sha256::new(), bytes: 0 }
     }
 
     /// Begins the part of a file. It holds what people did, so it is its owner's alone.
@@ -83,6 +108,7 @@ impl Write for Output {
         let count = match &mut self.sink {
             Sink::File(file) => file.write(bytes),
             Sink::Stdout(stdout) => stdout.write(bytes),
+            Sink::Pieces(pieces) => pieces.lock().write(bytes),
         }?;
         let written = bytes.get(..count).unwrap_or(bytes);
         self.hash.update(written);
@@ -94,6 +120,7 @@ impl Write for Output {
         match &mut self.sink {
             Sink::File(file) => file.flush(),
             Sink::Stdout(stdout) => stdout.flush(),
+            Sink::Pieces(_) => Ok(()),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! That order is one that the given index on `timestamp` serves, and nearly that of writing. The server sends its answer as it makes it and
 //! waits while we write, so memory does not grow with the number of events.
 
-use super::{ExportError, Filter, manifest::Range, row::COLUMNS};
+use super::{ExportError, Filter, row::COLUMNS};
 use crate::{
     connect::Session,
     filter::{Key, Order},
@@ -30,9 +30,14 @@ pub(super) struct Now {
 pub(super) async fn begin(session: &Session) -> Result<Now, ExportError> {
     // Names are written in full, but for operators; nobody's search_path shall change those.
     const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp";
+    session.client.batch_execute(BEGIN).await.map_err(ExportError::query)?;
+    now(session).await
+}
+
+/// What [`Now`] holds, in the session's transaction.
+pub(super) async fn now(session: &Session) -> Result<Now, ExportError> {
     const ABOUT: &str = "SELECT now(), obj_description(to_regnamespace('portal_audit'), 'pg_namespace'), coalesce(has_any_column_privilege(to_regclass('portal_audit.progress'), 'SELECT'), false)";
     const PROGRESS: &str = "SELECT source, complete_to FROM portal_audit.progress";
-    session.client.batch_execute(BEGIN).await.map_err(ExportError::query)?;
     let row = session.client.query_one(ABOUT, &[]).await.map_err(ExportError::query)?;
     let knows_progress = row.get(2);
     let mut complete_to = BTreeMap::new();
@@ -79,13 +84,13 @@ pub(super) async fn events(
     session: &Session,
     filter: &Filter,
     after: Option<Key>,
-    range: &Range,
+    before: Option<DateTime<Utc>>,
 ) -> Result<RowStream, ExportError> {
     let mut condition = filter.condition();
     if let Some(key) = after {
         condition.beyond(Order::OldestFirst, key);
     }
-    if let Some(before) = range.before {
+    if let Some(before) = before {
         let before = condition.bind(before);
         condition.and(&format!("e.timestamp < {before}::timestamptz"));
     }

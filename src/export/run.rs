@@ -100,7 +100,7 @@ async fn pour(
     encoder: &mut Encoder,
     progress: &Progress,
 ) -> Result<bool, ExportError> {
-    let events = read::events(session, filter, after, &manifest.range).await?;
+    let events = read::events(session, filter, after, manifest.range.before).await?;
     let mut events = Box::pin(events);
     // Where signals cannot be heard, Ctrl-C ends the process.
     let mut stop = Box::pin(async {
@@ -184,7 +184,7 @@ fn as_json(filter: &Filter) -> Result<serde_json::Value, ExportError> {
 }
 
 /// Where the range ends, and whether the record is complete to there.
-fn end(now: &Now, filter: &Filter, is_open: bool) -> (Option<DateTime<Utc>>, bool) {
+pub(super) fn end(now: &Now, filter: &Filter, is_open: bool) -> (Option<DateTime<Utc>>, bool) {
     let until = filter.until.and_then(moment_end);
     let complete = now.complete();
     let before = match (until, complete) {

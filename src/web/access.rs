@@ -5,7 +5,7 @@ use crate::config::{Access, Pages};
 use axum::{
     Form,
     extract::{Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Redirect, Response},
 };
@@ -43,7 +43,8 @@ impl Gate {
     fn visitor(&self, headers: &HeaderMap, peer: Option<IpAddr>) -> Option<Visitor> {
         let name = match &self.access {
             Access::Loopback => {
-                let is_near = peer.is_some_and(|peer| peer.is_loopback());
+                let is_near = peer.is_some_and(|peer| peer.to_canonical().is_loopback())
+                    && is_own_name(headers);
                 let visitor = Visitor { name: String::new(), sees_all: true, may_leave: false };
                 return is_near.then_some(visitor);
             }
@@ -61,6 +62,17 @@ impl Gate {
         let may_leave = matches!(self.access, Access::Token { .. });
         is_name.then_some(Visitor { name, sees_all, may_leave })
     }
+}
+
+/// Whether the request names this machine. A page of elsewhere whose name was made to lead here (DNS rebinding) is asked for by that name.
+fn is_own_name(headers: &HeaderMap) -> bool {
+    let Some(authority) = one(headers, "host").and_then(|host| host.parse::<Authority>().ok())
+    else {
+        return false;
+    };
+    let host = authority.host();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// The only value of a header: where it stands twice, somebody has added one.
@@ -138,7 +150,10 @@ pub(super) async fn admit(
             StatusCode::FORBIDDEN,
             "These pages are reached through the proxy that signs you in.",
         ),
-        Access::Loopback => page::fault(StatusCode::FORBIDDEN, "These pages are for this machine."),
+        Access::Loopback => page::fault(
+            StatusCode::FORBIDDEN,
+            "These pages are for this machine: open them as http://localhost or http://127.0.0.1 there.",
+        ),
     }
 }
 
@@ -233,7 +248,18 @@ mod tests {
     #[test]
     fn loopback_is_for_this_machine() {
         let gate = Gate { access: Access::Loopback, admins: Vec::new() };
-        assert!(gate.visitor(&HeaderMap::new(), NEAR).unwrap().sees_all);
-        assert_eq!(gate.visitor(&HeaderMap::new(), FAR), None);
+        for own in ["localhost:8484", "LOCALHOST", "127.0.0.1:8484", "127.1.2.3", "[::1]:8484"] {
+            let headers = headers(&[("host", own)]);
+            assert!(gate.visitor(&headers, NEAR).unwrap().sees_all, "{own}");
+            assert_eq!(gate.visitor(&headers, FAR), None);
+        }
+        // A name of somebody else's that leads to this machine.
+        for other in
+            ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "a@evil", ""]
+        {
+            assert_eq!(gate.visitor(&headers(&[("host", other)]), NEAR), None, "{other}");
+        }
+        assert_eq!(gate.visitor(&HeaderMap::new(), NEAR), None);
+        assert_eq!(gate.visitor(&headers(&[("host", "localhost"), ("host", "evil")]), NEAR), None);
     }
 }

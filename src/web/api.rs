@@ -3,7 +3,9 @@
 use super::{
     Fault, Visitor, Web,
     events::{self, PAGE_EVENTS_MAX},
-    facilities, overview,
+    facilities,
+    find::{self, Wanted},
+    overview,
     reader::Reader,
 };
 use crate::filter::{Filter, Order};
@@ -147,31 +149,22 @@ async fn list_of(web: &Web, visitor: &Visitor, listed: Listed) -> Result<Events,
     }
     let filter = Filter::from_words(&listed.q);
     let filter = filter.map_err(|error| Fault::Asked(crate::chain::chain(&error)))?;
-    let mut to = filter.condition();
-    if let Some(before) = &listed.before {
-        let key = events::heard(before).ok_or(Fault::Asked("before is what next said.".into()))?;
-        to.beyond(Order::NewestFirst, key);
-    }
+    let beyond = listed.before.as_deref().map(|before| {
+        events::heard(before).ok_or(Fault::Asked("before is what next said.".into()))
+    });
+    let order = Order::NewestFirst;
+    let wanted = Wanted { filter: &filter, order, beyond: beyond.transpose()?, limit: limit + 1 };
     let reader = web.sessions.read(visitor).await?;
-    let query = format!(
-        "SELECT {}, e.payload AS whole FROM {} WHERE {} ORDER BY {} LIMIT {}",
-        events::LINE,
-        events::FROM,
-        to.sql(),
-        Order::NewestFirst.sql(),
-        limit + 1
-    );
-    let mut rows = reader.rows(&query, &to.values()).await?;
+    let mut rows = find::rows(&reader, visitor, &wanted).await?;
     let page = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = rows.len() > page;
     rows.truncate(page);
     let last = rows.last().filter(|_| has_more);
     let next = last.map(|row| events::said(events::Line::new(row).key));
-    Ok(Events {
-        events: rows.iter().map(Event::new).collect(),
-        next,
-        complete: complete(&reader).await?,
-    })
+    let complete = complete(&reader).await?;
+    drop(reader);
+    web.looked(visitor, "/events", &listed.q, rows.len()).await;
+    Ok(Events { events: rows.iter().map(Event::new).collect(), next, complete })
 }
 
 async fn one(
@@ -188,6 +181,8 @@ async fn one(
             events::FROM
         );
         let row = reader.row(&query, &[&id]).await?.ok_or(Fault::Missing)?;
+        drop(reader);
+        web.looked(&visitor, "/events/ID", &id.to_string(), 1).await;
         Ok(Event::new(&row))
     };
     answer(found.await)
@@ -258,7 +253,7 @@ async fn stats(
             None => now,
             Some(text) => moment(text)?.min(now),
         };
-        let numbers = overview::stats(&reader, at).await?;
+        let numbers = &*web.numbers.at(&reader, at, now).await?;
         let at = at.to_rfc3339_opts(SecondsFormat::Micros, true);
         Ok(
             serde_json::json!({ "at": at, "numbers": numbers, "complete": complete(&reader).await? }),

@@ -2,11 +2,13 @@
 
 use super::{
     Fault, Visitor, Web,
+    find::{self, Wanted},
     page::{self, Frame, escaped, filters},
+    proof::{self, Proof},
     reader::Reader,
 };
 use crate::{
-    filter::{Filter, Key, Order, Where},
+    filter::{Filter, Key, Order},
     show::ShownEvent,
 };
 use askama::Template;
@@ -29,7 +31,7 @@ pub(super) const PAGE_EVENTS_MAX: i64 = 500;
 /// Of one transaction, so many are shown beside an event.
 const STORY_EVENTS: i64 = 200;
 /// A longer search is refused unread.
-const SEARCH_BYTES_MAX: usize = 2_000;
+pub(super) const SEARCH_BYTES_MAX: usize = 2_000;
 
 /// Columns of a [`Line`]. A large payload is not read for its sentence.
 pub(super) const LINE: &str = "e.event_uuid, e.timestamp, e.event_type, e.caller, e.subject, e.subject_type, e.target, e.success, e.error_message, CASE WHEN pg_column_size(e.payload) < 16384 THEN e.payload ELSE '{}' END AS payload, t.describe";
@@ -127,6 +129,7 @@ struct EventsPage {
     newer: Option<String>,
     older: Option<String>,
     presets: [(&'static str, &'static str); 6],
+    formats: &'static [(&'static str, &'static str)],
 }
 
 const PRESETS: [(&str, &str); 6] = [
@@ -136,6 +139,16 @@ const PRESETS: [(&str, &str); 6] = [
     ("Experiments", "subject_type:experiment"),
     ("Facilities", "subject_type:facility"),
     ("Gaps", "type:audit_gap type:audit_diverged type:coverage_changed"),
+];
+
+/// What an export may be called and is.
+const FORMATS: &[(&str, &str)] = &[
+    ("CSV", "csv"),
+    ("JSON Lines", "jsonl"),
+    ("CloudEvents", "cloudevents"),
+    ("OCSF", "ocsf"),
+    #[cfg(feature = "parquet")]
+    ("Parquet", "parquet"),
 ];
 
 pub(super) async fn list(
@@ -154,38 +167,50 @@ pub(super) async fn list(
     let frame = Frame::read("Events", &visitor, &reader).await?;
     let (lines, newer, older) = match &misread {
         Some(_) => (Vec::new(), None, None),
-        None => read_page(&reader, &filter, &asked).await?,
+        None => read_page(&reader, &visitor, &filter, &asked).await?,
     };
+    drop(reader);
+    if misread.is_none() {
+        web.looked(&visitor, "/events", &asked.q, lines.len()).await;
+    }
     let status = if misread.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let link = |name: &str, key: Key| {
         format!("/events?q={}&{name}={}", escaped(&asked.q), escaped(&said(key)))
     };
     let newer = newer.map(|key| link("after", key));
     let older = older.map(|key| link("before", key));
-    let page = EventsPage { frame, q: asked.q, misread, lines, newer, older, presets: PRESETS };
+    let page = EventsPage {
+        frame,
+        q: asked.q,
+        misread,
+        lines,
+        newer,
+        older,
+        presets: PRESETS,
+        formats: FORMATS,
+    };
     page::html(status, &page)
 }
 
 type Page = (Vec<Line>, Option<Key>, Option<Key>);
 
 /// A page of events, newest first, and where the next ones on both sides begin.
-async fn read_page(reader: &Reader, filter: &Filter, asked: &Asked) -> Result<Page, Fault> {
-    let mut to = filter.condition();
+async fn read_page(
+    reader: &Reader,
+    visitor: &Visitor,
+    filter: &Filter,
+    asked: &Asked,
+) -> Result<Page, Fault> {
     let key =
         |text: &str| heard(text).ok_or(Fault::Asked("There is no such page of events.".into()));
-    let order = match (&asked.before, &asked.after) {
-        (_, Some(after)) => {
-            to.beyond(Order::OldestFirst, key(after)?);
-            Order::OldestFirst
-        }
-        (Some(before), None) => {
-            to.beyond(Order::NewestFirst, key(before)?);
-            Order::NewestFirst
-        }
-        (None, None) => Order::NewestFirst,
+    let (order, beyond) = match (&asked.before, &asked.after) {
+        (_, Some(after)) => (Order::OldestFirst, Some(key(after)?)),
+        (Some(before), None) => (Order::NewestFirst, Some(key(before)?)),
+        (None, None) => (Order::NewestFirst, None),
     };
     // One more tells whether there is another page.
-    let mut lines = read_lines(reader, &to, order, PAGE_EVENTS + 1).await?;
+    let wanted = Wanted { filter, order, beyond, limit: PAGE_EVENTS + 1 };
+    let mut lines = read_lines(reader, visitor, &wanted).await?;
     let page = usize::try_from(PAGE_EVENTS).unwrap_or(usize::MAX);
     let has_more = lines.len() > page;
     lines.truncate(page);
@@ -203,14 +228,10 @@ async fn read_page(reader: &Reader, filter: &Filter, asked: &Asked) -> Result<Pa
 
 pub(super) async fn read_lines(
     reader: &Reader,
-    to: &Where,
-    order: Order,
-    limit: i64,
+    visitor: &Visitor,
+    wanted: &Wanted<'_>,
 ) -> Result<Vec<Line>, Fault> {
-    let (condition, order) = (to.sql(), order.sql());
-    let query =
-        format!("SELECT {LINE} FROM {FROM} WHERE {condition} ORDER BY {order} LIMIT {limit}");
-    let rows = reader.rows(&query, &to.values()).await?;
+    let rows = find::rows(reader, visitor, wanted).await?;
     Ok(rows.iter().map(Line::new).collect())
 }
 
@@ -238,7 +259,11 @@ struct EventPage {
     lsn: String,
     xid: String,
     how_known: &'static str,
+    rule: String,
     flags: Vec<String>,
+    proof: Option<Proof>,
+    /// What this was done because of.
+    because: Option<Line>,
     story: Vec<Line>,
 }
 
@@ -261,7 +286,7 @@ pub(super) async fn detail(
         Some(other) => other.to_string(),
     };
     let line = Line::new(&row);
-    let known = ["source", "lsn", "xid", "caller_from", "timeline"];
+    let known = ["source", "lsn", "xid", "n", "caller_from", "rule", "cause"];
     let flags = audit.as_object().into_iter().flatten();
     let flags = flags.filter(|(key, _)| !known.contains(&key.as_str()));
     let page = EventPage {
@@ -274,11 +299,23 @@ pub(super) async fn detail(
         xid: text("xid"),
         how_known: how_known(&text("caller_from")),
         flags: flags.map(|(key, value)| format!("{key}: {value}")).collect(),
+        rule: text("rule"),
+        proof: if visitor.sees_all { proof::of(&reader, id).await? } else { None },
+        because: because(&reader, &text("cause")).await?,
         story: story(&reader, &line, &text("source"), &text("xid")).await?,
         frame,
         line,
     };
+    drop(reader);
+    web.looked(&visitor, "/events/ID", &id.to_string(), 1).await;
     page::html(StatusCode::OK, &page)
+}
+
+/// The event that caused another one, such as the deletion of a project that took its members along.
+async fn because(reader: &Reader, cause: &str) -> Result<Option<Line>, Fault> {
+    let Ok(cause) = cause.parse::<Uuid>() else { return Ok(None) };
+    let query = format!("SELECT {LINE} FROM {FROM} WHERE e.event_uuid = $1");
+    Ok(reader.row(&query, &[&cause]).await?.as_ref().map(Line::new))
 }
 
 /// The other events of its transaction, which all have its commit's time.

@@ -3,11 +3,13 @@
 use super::{
     Fault, Visitor, Web, chart,
     events::{self, Line},
+    find::Wanted,
+    numbers::Kept,
     page::{self, Frame, filters},
     reader::Reader,
 };
 use crate::{
-    filter::{Filter, Order},
+    filter::{Filter, Moment, Order},
     show,
 };
 use askama::Template;
@@ -17,7 +19,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Days, DurationRound as _, NaiveDate, NaiveTime, Utc};
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -98,18 +100,17 @@ pub(super) async fn overview(
     let reader = web.sessions.read(&visitor).await?;
     let frame = Frame::read("Overview", &visitor, &reader).await?;
     let now = reader.row("SELECT now()", &[]).await?.ok_or(Fault::Away)?.get(0);
-    let date = asked.at.as_deref().filter(|date| !date.is_empty());
-    let date = date.map(str::parse::<NaiveDate>).transpose();
-    let date = date.map_err(|_no_date| Fault::Asked("A date is written 2026-04-23.".into()))?;
+    let date = date(asked.at.as_deref())?;
     let at = date.map_or(now, |date| end_of(date).min(now));
     let days = asked.days.filter(|days| RANGES.contains(days)).unwrap_or(90);
-    let until = Filter { until: Some(crate::filter::Moment::At(at)), ..Filter::default() };
-    let recent =
-        events::read_lines(&reader, &until.condition(), Order::NewestFirst, RECENT_EVENTS).await?;
+    let until = Filter { until: date.map(|_| Moment::At(at)), ..Filter::default() };
+    let wanted =
+        Wanted { filter: &until, order: Order::NewestFirst, beyond: None, limit: RECENT_EVENTS };
+    let recent = events::read_lines(&reader, &visitor, &wanted).await?;
     // How many there are of all is for those who see all.
     let shows_numbers = visitor.sees_all;
     let (cards, groups, daily) = if shows_numbers {
-        let (cards, groups) = numbers(&reader, at).await?;
+        let (cards, groups) = numbers(&web.numbers, &reader, (at, now)).await?;
         (cards, groups, daily(&reader, at, days).await?)
     } else {
         (Vec::new(), Vec::new(), chart::Daily { first: at.date_naive(), counts: Vec::new() })
@@ -131,23 +132,28 @@ pub(super) async fn overview(
     page::html(StatusCode::OK, &page)
 }
 
+/// The date that was asked for, if one was.
+pub(super) fn date(text: Option<&str>) -> Result<Option<NaiveDate>, Fault> {
+    let date = text.filter(|text| !text.is_empty()).map(str::parse).transpose();
+    date.map_err(|_no_date| Fault::Asked("A date is written 2026-04-23.".into()))
+}
+
 /// The first instant after a day.
 pub(super) fn end_of(date: NaiveDate) -> DateTime<Utc> {
     date.checked_add_days(Days::new(1)).unwrap_or(date).and_time(NaiveTime::MIN).and_utc()
 }
 
-pub(super) async fn stats(
-    reader: &Reader,
-    at: DateTime<Utc>,
-) -> Result<BTreeMap<String, i64>, Fault> {
-    let rows = reader.rows("SELECT key, number FROM portal_audit.stats($1)", &[&at]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
 /// The cards, and what else is counted.
-async fn numbers(reader: &Reader, at: DateTime<Utc>) -> Result<(Vec<Card>, Vec<Group>), Fault> {
-    let now = stats(reader, at).await?;
-    let before = stats(reader, at - chrono::TimeDelta::days(30)).await?;
+async fn numbers(
+    kept: &Kept,
+    reader: &Reader,
+    (at, now): (DateTime<Utc>, DateTime<Utc>),
+) -> Result<(Vec<Card>, Vec<Group>), Fault> {
+    let before = at - chrono::TimeDelta::days(30);
+    // To the hour: whoever looks again soon asks for the same.
+    let before = before.duration_trunc(chrono::TimeDelta::hours(1)).unwrap_or(before);
+    let before = kept.at(reader, before, now).await?;
+    let now = kept.at(reader, at, now).await?;
     let cards = CARDS.iter().filter_map(|(key, name, search)| {
         let number = *now.get(*key)?;
         let change = match number - before.get(*key).copied().unwrap_or(0) {
@@ -179,7 +185,8 @@ fn rows_of(numbers: &BTreeMap<String, i64>, beginning: &str) -> Vec<(String, Str
 }
 
 async fn daily(reader: &Reader, at: DateTime<Utc>, days: u16) -> Result<chart::Daily, Fault> {
-    const QUERY: &str = "SELECT day, coalesce(sum(events) FILTER (WHERE success), 0)::bigint, coalesce(sum(events) FILTER (WHERE NOT success), 0)::bigint FROM portal_audit.daily WHERE day >= $1 AND day <= $2 GROUP BY day";
+    // As the view `daily` counts, by the index on hours.
+    const QUERY: &str = "SELECT (hour AT TIME ZONE 'UTC')::date, coalesce(sum(events) FILTER (WHERE success), 0)::bigint, coalesce(sum(events) FILTER (WHERE NOT success), 0)::bigint FROM portal_audit.hourly WHERE hour >= $1::date::timestamp AT TIME ZONE 'UTC' AND hour < ($2::date + 1)::timestamp AT TIME ZONE 'UTC' GROUP BY 1";
     let last = (at - chrono::TimeDelta::microseconds(1)).date_naive();
     let first = last.checked_sub_days(Days::new(u64::from(days - 1))).unwrap_or(last);
     let rows = reader.rows(QUERY, &[&first, &last]).await?;

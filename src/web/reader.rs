@@ -7,17 +7,28 @@ use crate::{
 };
 use deadpool::{
     Runtime,
-    managed::{Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult},
+    managed::{
+        Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType,
+    },
 };
 use std::time::Duration;
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::{
+    Row,
+    types::{Json, ToSql},
+};
 
-const SESSIONS_MAX: usize = 4;
+pub(super) const SESSIONS_MAX: usize = 4;
+/// Exports at a time, on sessions of their own, so that pages are never without one.
+pub(super) const EXPORTS_MAX: usize = 2;
 /// How long a page may wait for a session.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How long one statement of a page may take.
 pub(super) const STATEMENT_SECONDS_MAX: u32 = 10;
+/// An export takes as long as its reader takes; the connection's end ends it.
+const EXPORT_SECONDS_MAX: u32 = 3_600;
 const CANCELED: &str = "57014";
+/// In place of an SQLSTATE that is not known.
+pub(super) const UNSAID: &str = "not said";
 
 /// Opens sessions.
 #[derive(Debug)]
@@ -47,9 +58,9 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn new(conninfo: ConnInfo) -> Self {
+    pub(super) fn new(conninfo: ConnInfo, max: usize) -> Self {
         let pool = Pool::builder(Opener { conninfo })
-            .max_size(SESSIONS_MAX)
+            .max_size(max)
             .wait_timeout(Some(WAIT_MAX))
             .create_timeout(Some(WAIT_MAX))
             .recycle_timeout(Some(WAIT_MAX))
@@ -61,6 +72,31 @@ impl Sessions {
 
     /// A read-only transaction that sees what `visitor` may see: the login itself has no right to read, and takes one of two roles for as long as the transaction lasts.
     pub(super) async fn read(&self, visitor: &Visitor) -> Result<Reader, Fault> {
+        self.begin(visitor, "READ ONLY", STATEMENT_SECONDS_MAX).await
+    }
+
+    /// The same for an export: one answer, however long it is.
+    pub(super) async fn read_long(&self, visitor: &Visitor) -> Result<Reader, Fault> {
+        self.begin(visitor, "READ ONLY", EXPORT_SECONDS_MAX).await
+    }
+
+    /// Has a read recorded as an event: `what` is `log_read` or `log_exported`. `rows`: `None` where their number is not known yet.
+    pub(super) async fn record(
+        &self,
+        visitor: &Visitor,
+        what: &str,
+        filter: &serde_json::Value,
+        rows: Option<u64>,
+    ) -> Result<(), Fault> {
+        const RECORD: &str = "SELECT portal_audit.record_read($1, $2, $3)";
+        let writer = self.begin(visitor, "READ WRITE", STATEMENT_SECONDS_MAX).await?;
+        let rows = rows.and_then(|rows| i64::try_from(rows).ok());
+        writer.rows(RECORD, &[&what, &Json(filter), &rows]).await?;
+        let committed = writer.session.client.batch_execute("COMMIT").await;
+        committed.map_err(|error| fault(&error))
+    }
+
+    async fn begin(&self, visitor: &Visitor, mode: &str, seconds: u32) -> Result<Reader, Fault> {
         const FOR: &str = "SELECT set_config('portal_audit.viewer', $1, true)";
         let pool = self.pool.as_ref().ok_or(Fault::Away)?;
         let session = Box::pin(pool.get()).await.map_err(|error| {
@@ -68,12 +104,16 @@ impl Sessions {
                 let error = crate::chain::chain(error);
                 tracing::warn!(error, "the pages cannot reach the audit database");
             }
-            Fault::Away
+            if matches!(error, PoolError::Timeout(TimeoutType::Wait)) {
+                Fault::Busy
+            } else {
+                Fault::Away
+            }
         })?;
         let reader = Reader { session };
         let role = if visitor.sees_all { "portal_audit_reader" } else { "portal_audit_web" };
         let begin = format!(
-            "BEGIN READ ONLY; SET LOCAL ROLE {role}; SET LOCAL statement_timeout = '{STATEMENT_SECONDS_MAX}s'"
+            "BEGIN {mode}; SET LOCAL ROLE {role}; SET LOCAL statement_timeout = '{seconds}s'"
         );
         let begun = reader.session.client.batch_execute(&begin).await;
         begun.map_err(|error| fault(&error))?;
@@ -89,6 +129,16 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    pub(super) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Sets something for the rest of the transaction.
+    pub(super) async fn set(&self, setting: &'static str) -> Result<(), Fault> {
+        let set = self.session.client.batch_execute(&format!("SET LOCAL {setting}")).await;
+        set.map_err(|error| fault(&error))
+    }
+
     pub(super) async fn rows(
         &self,
         query: &str,

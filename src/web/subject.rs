@@ -3,9 +3,12 @@
 use super::{
     Fault, Visitor, Web,
     events::{self, Line},
+    find::Wanted,
+    overview,
     page::{self, Frame, filters},
+    panes::{self, Pane, Subject},
 };
-use crate::filter::{Filter, Key, Order, PayloadValue};
+use crate::filter::{Filter, Moment, Order, PayloadValue};
 use askama::Template;
 use axum::{
     Extension,
@@ -13,6 +16,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -21,6 +25,8 @@ const PAGE_EVENTS: i64 = 100;
 #[derive(Debug, Deserialize)]
 pub(super) struct Asked {
     before: Option<String>,
+    /// A date whose end is meant.
+    at: Option<String>,
 }
 
 /// A day of a history.
@@ -35,6 +41,9 @@ struct SubjectPage {
     frame: Frame,
     kind: &'static str,
     name: String,
+    at: String,
+    latest: String,
+    panes: Vec<Pane>,
     days: Vec<Day>,
     older: Option<String>,
     search: String,
@@ -83,26 +92,63 @@ async fn history(
 ) -> Result<Response, Fault> {
     let reader = web.sessions.read(&visitor).await?;
     let frame = Frame::read("", &visitor, &reader).await?;
-    let mut to = filter.condition();
-    if let Some(before) = &asked.before {
-        let key: Key =
-            events::heard(before).ok_or(Fault::Asked("There is no such page of events.".into()))?;
-        to.beyond(Order::NewestFirst, key);
-    }
-    let lines = events::read_lines(&reader, &to, Order::NewestFirst, PAGE_EVENTS).await?;
-    if lines.is_empty() && asked.before.is_none() {
+    let now = reader.row("SELECT now()", &[]).await?.ok_or(Fault::Away)?.get(0);
+    let date = overview::date(asked.at.as_deref())?;
+    let at: DateTime<Utc> = date.map_or(now, |date| overview::end_of(date).min(now));
+    let until = date.map(|_| Moment::At(at));
+    let filter = Filter { until, ..filter };
+    let beyond = asked.before.as_deref().map(|before| {
+        events::heard(before).ok_or(Fault::Asked("There is no such page of events.".into()))
+    });
+    let order = Order::NewestFirst;
+    let wanted = Wanted { filter: &filter, order, beyond: beyond.transpose()?, limit: PAGE_EVENTS };
+    let lines = events::read_lines(&reader, &visitor, &wanted).await?;
+    if lines.is_empty() && asked.before.is_none() && date.is_none() {
         return Err(Fault::Missing);
     }
     let is_full = i64::try_from(lines.len()) == Ok(PAGE_EVENTS);
     let older = lines.last().filter(|_| is_full);
-    let older = older.map(|line| format!("?before={}", page::escaped(&events::said(line.key))));
+    let at_text = date.map_or_else(String::new, |date| date.to_string());
+    let older = older
+        .map(|line| format!("?at={at_text}&before={}", page::escaped(&events::said(line.key))));
+    // Of others' lives only events tell, to those who may see them.
+    let panes = match (visitor.sees_all && asked.before.is_none(), subject_of(kind, &name)) {
+        (true, Some(subject)) => panes::of(&reader, &subject, at).await?,
+        _ => Vec::new(),
+    };
+    let count = lines.len();
     let search = match kind {
         "User" => format!("user:{}", quoted(&name)),
         "Experiment" => String::from("subject_type:experiment"),
         kind => format!("subject_type:{} subject:{}", kind.to_lowercase(), quoted(&name)),
     };
-    let page = SubjectPage { frame, kind, name, days: by_day(lines), older, search };
+    drop(reader);
+    web.looked(&visitor, kind, &name, count).await;
+    let page = SubjectPage {
+        frame,
+        kind,
+        name,
+        at: at_text,
+        latest: now.date_naive().to_string(),
+        panes,
+        days: by_day(lines),
+        older,
+        search,
+    };
     page::html(StatusCode::OK, &page)
+}
+
+fn subject_of<'a>(kind: &str, name: &'a str) -> Option<Subject<'a>> {
+    match kind {
+        "User" => Some(Subject::User(name)),
+        "Organization" => Some(Subject::Organization(name)),
+        "Project" => Some(Subject::Project(name)),
+        "Experiment" => {
+            let (project, name) = name.split_once('/')?;
+            Some(Subject::Experiment { project, name })
+        }
+        _ => None,
+    }
 }
 
 /// As a search box takes any name.

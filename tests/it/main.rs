@@ -73,3 +73,4 @@ mod values;
 mod views;
 mod web;
 mod web_facilities;
+mod web_more;

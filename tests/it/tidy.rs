@@ -74,6 +74,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("map", &["show"]),
     ("facility", &["chain", "config", "connect", "map", "show"]),
     ("web", &["chain", "config", "connect", "conninfo", "facility", "filter", "map", "show"]),
+    ("export", &["chain", "config", "connect", "conninfo", "filter", "lsn", "show", "timestamp"]),
+    ("web", &["chain", "config", "connect", "conninfo", "export", "filter", "note", "show"]),
     ("serve", &["metrics", "web"]),
     ("keep", &["chain", "config", "connect"]),
     ("proof", &["chain", "config", "connect", "conninfo", "merkle", "note", "show"]),
@@ -125,7 +127,6 @@ const MODULES: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("export", &["chain", "config", "connect", "conninfo", "filter", "lsn", "show", "timestamp"]),
     ("explain", &["chain", "config", "connect", "conninfo", "show", "translate"]),
     (
         "tools",
