@@ -85,7 +85,7 @@ pub enum SampleError {
 /// The server does not answer.
 pub async fn open(cluster: &Cluster, dbname: &str, user: &str) -> Result<Session, SampleError> {
     let conninfo = config::conninfo(&cluster.dsn(dbname, user)).map_err(SampleError::ConnInfo)?;
-    connect::connect(&conninfo, "demo").await.map_err(SampleError::Connect)
+    Box::pin(connect::connect(&conninfo, "demo")).await.map_err(SampleError::Connect)
 }
 
 /// Runs a script.

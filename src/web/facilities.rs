@@ -241,6 +241,7 @@ struct Stretch {
 #[template(path = "facility.html")]
 struct FacilityPage {
     frame: Frame,
+    sees_all: bool,
     sign: Sign,
     name: String,
     why: String,
@@ -284,6 +285,7 @@ pub(super) async fn detail(
     let place = own.place.as_ref();
     let page = FacilityPage {
         frame,
+        sees_all: visitor.sees_all,
         sign: Sign::of(own.state),
         why: own.why.clone(),
         since: maybe(own.since),
@@ -410,7 +412,7 @@ async fn windows(reader: &Reader, name: &str, at: DateTime<Utc>) -> Result<Vec<W
             ),
             None if from > at => "planned".to_owned(),
             None if is_overdue => "expected end has passed, nobody ended it".to_owned(),
-            None => "now".to_owned(),
+            None => "under way".to_owned(),
         };
         Window {
             from: page::time(from),

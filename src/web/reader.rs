@@ -41,6 +41,7 @@ impl Manager for Opener {
     type Error = ConnectError;
 
     async fn create(&self) -> Result<Session, ConnectError> {
+        // In a box: a session that is opened takes much room in every page otherwise.
         Box::pin(connect::connect(&self.conninfo, "pages")).await
     }
 

@@ -8,7 +8,6 @@ export const LOOKS = [
   { name: "light", colorScheme: "light", width: 1280, height: 1000 },
   { name: "dark", colorScheme: "dark", width: 1280, height: 1000 },
   { name: "narrow", colorScheme: "light", width: 390, height: 844 },
-  { name: "narrow-dark", colorScheme: "dark", width: 390, height: 844 },
 ];
 const REFLOW_WIDTH = 320;
 
@@ -34,7 +33,7 @@ export async function look(tab, place, { shot, base }) {
   faults.push(...(await tab.evaluate(structure)));
   const { width: own, height } = tab.viewportSize();
   const widths = own < 1000 ? [own, REFLOW_WIDTH] : [own];
-  await tab.screenshot({ path: shot, fullPage: true });
+  if (shot) await tab.screenshot({ path: shot, fullPage: true });
   const found = await tab.evaluate(`${AXE};axe.run(document, ${JSON.stringify(AXE_OPTIONS)})`);
   for (const { id, impact, nodes, help } of found.violations) {
     if (impact !== "serious" && impact !== "critical") continue;

@@ -6,6 +6,7 @@ import * as demos from "./demo.mjs";
 import { FLOWS, setBase } from "./flows.mjs";
 import { keys } from "./keys.mjs";
 import { LOOKS, fetched, look, weigh } from "./looks.mjs";
+import { refuses } from "./refuses.mjs";
 import { report } from "./report.mjs";
 import { chromium } from "./tools.mjs";
 
@@ -156,18 +157,18 @@ async function main() {
     const context = await watched(browser, base, { viewport: { width: 1280, height: 1000 } }, noted);
     const tab = await context.newPage();
     const all = await places(tab, base);
-    const t = (n) => (x) => (console.error(n, Date.now() - begun), x);
-    t("start")();
     const [{ rows, links }, scripted, [plain, keyboard]] = await Promise.all([
-      looks(browser, base, all, noted).then(t("looks")),
-      flows(browser, base, true, noted).then(t("flows")),
-      flows(browser, base, false, noted).then(t("flows plain")).then(async (plain) => [plain, await keys(tab, base)]).then(t("keys")),
+      looks(browser, base, all, noted),
+      flows(browser, base, true, noted),
+      flows(browser, base, false, noted).then(async (plain) => [plain, await keys(tab, base)]),
     ]);
     const lost = await follow(base, links, all.some(({ name }) => name === "facilities"));
+    const narrow = { viewport: { width: 390, height: 844 } };
+    const unnoticed = await refuses((noted) => watched(browser, base, narrow, noted), base);
     const version = browser.version();
     await browser.close();
     const ended = await demo.stop();
-    return report({ base, version, rows, scripted, plain, keyboard, links, lost, noted, ended, shots: SHOTS, millis: Date.now() - begun });
+    return report({ base, version, rows, scripted, plain, keyboard, links, lost, noted, unnoticed, ended, shots: SHOTS, millis: Date.now() - begun });
   } finally {
     await browser.close();
     await demo.end();

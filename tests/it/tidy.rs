@@ -73,9 +73,14 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     ("map", &["show"]),
     ("facility", &["chain", "config", "connect", "map", "show"]),
-    ("web", &["chain", "config", "connect", "conninfo", "facility", "filter", "map", "show"]),
     ("export", &["chain", "config", "connect", "conninfo", "filter", "lsn", "show", "timestamp"]),
-    ("web", &["chain", "config", "connect", "conninfo", "export", "filter", "note", "show"]),
+    (
+        "web",
+        &[
+            "chain", "config", "connect", "conninfo", "export", "facility", "filter", "map",
+            "note", "show",
+        ],
+    ),
     ("serve", &["metrics", "web"]),
     ("keep", &["chain", "config", "connect"]),
     ("proof", &["chain", "config", "connect", "conninfo", "merkle", "note", "show"]),
