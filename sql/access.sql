@@ -88,6 +88,17 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION portal_audit.types_for IS 'Event types with one of these words in visible_to';
 
+-- Under the policy a step in the index for each type becomes a walk through all rows, so who sees a part asks here.
+CREATE OR REPLACE FUNCTION portal_audit.subject_types() RETURNS TEXT[]
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE steps (there) AS (
+    (SELECT min(subject_type) FROM public.events)
+    UNION ALL
+    SELECT (SELECT min(subject_type) FROM public.events WHERE subject_type > there) FROM steps WHERE there IS NOT NULL)
+  SELECT coalesce(array_agg(there), '{}') FROM steps WHERE there IS NOT NULL
+$$;
+COMMENT ON FUNCTION portal_audit.subject_types IS 'The types of subject that there are, whoever may see their events';
+
 -- Memberships as spans of time, from events: whose target is p_member, or in p_subject. A row per subject, member and state that it was in.
 CREATE OR REPLACE FUNCTION portal_audit.spans(p_member_kind TEXT, p_member TEXT, p_kind TEXT, p_subject TEXT)
 RETURNS TABLE (kind TEXT, subject TEXT, member TEXT, role TEXT, during TSTZRANGE)
@@ -217,7 +228,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION portal_audit.record_read IS 'Records that the person of this session read (log_read) or exported (log_exported) events: the filter, how many rows, and the login';
 REVOKE ALL ON FUNCTION portal_audit.viewer, portal_audit.sees_all, portal_audit.life_of, portal_audit.life, portal_audit.types_for,
-  portal_audit.spans, portal_audit.keeps, portal_audit.reach, portal_audit.my_events, portal_audit.record_read FROM PUBLIC;
+  portal_audit.subject_types, portal_audit.spans, portal_audit.keeps, portal_audit.reach, portal_audit.my_events, portal_audit.record_read FROM PUBLIC;
 INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES
   ('log_read', '{caller} read {payload.rows} events', 'user', '{admin}'),
   ('log_exported', '{caller} exported {payload.rows} events', 'user', '{admin}')
@@ -245,7 +256,7 @@ BEGIN
         -- Absence of an event means something only before complete_to.
         GRANT SELECT (source, state, complete_to) ON portal_audit.progress TO portal_audit_viewer;
         GRANT EXECUTE ON FUNCTION portal_audit.viewer, portal_audit.sees_all, portal_audit.life, portal_audit.types_for,
-          portal_audit.reach, portal_audit.my_events, portal_audit.record_read TO portal_audit_viewer;
+          portal_audit.subject_types, portal_audit.reach, portal_audit.my_events, portal_audit.record_read TO portal_audit_viewer;
         IF to_regclass('portal_audit.events_described') IS NOT NULL THEN
           GRANT SELECT ON portal_audit.events_described TO portal_audit_viewer;
         END IF;

@@ -240,6 +240,15 @@ pub struct Key {
     pub event_uuid: Uuid,
 }
 
+/// Where a condition has the event types and subject types from that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lists {
+    /// From steps through the indexes.
+    Stepped,
+    /// From what `portal_audit` tells: for roles that see rows by policy, under which each step would walk through all of them. They see only types that are declared.
+    Told,
+}
+
 /// In which direction pages go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -280,7 +289,7 @@ impl Filter {
     #[must_use]
     pub fn condition(&self) -> Where {
         let mut to = Where::default();
-        self.matter(&mut to);
+        self.matter(&mut to, Lists::Stepped);
         self.span(&mut to);
         to
     }
@@ -300,8 +309,8 @@ impl Filter {
     }
 
     /// The part of the condition that is not about time.
-    pub fn matter(&self, to: &mut Where) {
-        self.types(to);
+    pub fn matter(&self, to: &mut Where, lists: Lists) {
+        self.types(to, lists);
         for (column, wanted) in [
             ("caller", &self.caller),
             ("subject", &self.subject),
@@ -314,12 +323,12 @@ impl Filter {
             }
         }
         if !self.subject.is_empty() && self.subject_type.is_empty() {
-            to.and(&any_subject_type());
+            to.and(&any_subject_type(lists));
         }
         if !self.user.is_empty() {
             let names = to.bind(self.user.clone());
             let any = |column| format!("e.{column} = ANY ({names}::text[])");
-            let subject = format!("({} AND {})", any_subject_type(), any("subject"));
+            let subject = format!("({} AND {})", any_subject_type(lists), any("subject"));
             to.and(&format!("({} OR {subject} OR {})", any("caller"), any("target")));
         }
         if let Some(success) = self.success {
@@ -346,7 +355,7 @@ impl Filter {
         }
     }
 
-    fn types(&self, to: &mut Where) {
+    fn types(&self, to: &mut Where, lists: Lists) {
         let (beginnings, whole): (Vec<&String>, Vec<&String>) =
             self.event_type.iter().partition(|event_type| event_type.ends_with('*'));
         let mut any = Vec::new();
@@ -357,7 +366,13 @@ impl Filter {
         for beginning in beginnings {
             let beginning = to.bind(beginning.trim_end_matches('*').to_owned());
             let condition = format!("starts_with(there, {beginning}::text)");
-            any.push(format!("e.event_type = ANY ({})", there_are("event_type", &condition)));
+            let list = match lists {
+                Lists::Stepped => there_are("event_type", &condition),
+                Lists::Told => format!(
+                    "ARRAY(SELECT there FROM portal_audit.event_types AS t (there) WHERE {condition})"
+                ),
+            };
+            any.push(format!("e.event_type = ANY ({list})"));
         }
         if !any.is_empty() {
             to.and(&format!("({})", any.join(" OR ")));
@@ -366,8 +381,12 @@ impl Filter {
 }
 
 /// The index of subjects begins with their type: a subject whose type nobody said is looked for in each type that there is.
-fn any_subject_type() -> String {
-    format!("e.subject_type = ANY ({})", there_are("subject_type", "true"))
+fn any_subject_type(lists: Lists) -> String {
+    let list = match lists {
+        Lists::Stepped => there_are("subject_type", "true"),
+        Lists::Told => "(SELECT portal_audit.subject_types())::text[]".to_owned(),
+    };
+    format!("e.subject_type = ANY ({list})")
 }
 
 /// The values of a column of which there are few, found by a step in its index for each.

@@ -7,7 +7,7 @@ use super::{
     events::{FROM, LINE},
     reader::Reader,
 };
-use crate::filter::{Filter, Key, Order, Where};
+use crate::filter::{Filter, Key, Lists, Order, Where};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
@@ -49,7 +49,8 @@ pub(super) async fn rows(
         whole.beyond(wanted.order, key);
     }
     let place = whole.sql().to_owned();
-    wanted.filter.matter(&mut whole);
+    let lists = if visitor.sees_all { Lists::Stepped } else { Lists::Told };
+    wanted.filter.matter(&mut whole, lists);
     let is_all = whole.sql() == place;
     let parts = Parts { place, whole, order: wanted.order.sql(), limit: wanted.limit };
     let full = usize::try_from(wanted.limit).unwrap_or(usize::MAX);

@@ -20,8 +20,11 @@ const PAST: TimeDelta = TimeDelta::hours(1);
 const TIMES_MAX: usize = 64;
 
 /// Numbers by the time that they are of; `None`: the present.
+type Times = HashMap<Option<DateTime<Utc>>, (Instant, Numbers)>;
+
+/// Numbers that were counted lately.
 #[derive(Debug, Default)]
-pub(super) struct Kept(Mutex<HashMap<Option<DateTime<Utc>>, (Instant, Numbers)>>);
+pub(super) struct Kept(Mutex<Times>);
 
 impl Kept {
     fn find(&self, key: Option<DateTime<Utc>>, now: Instant) -> Option<Numbers> {

@@ -64,6 +64,12 @@ function structure() {
   for (const heading of all("h1,h2,h3")) if (!heading.textContent.trim()) faults.push("has an empty heading");
   for (const input of all("input:not([type=hidden]),select,textarea"))
     if (!input.labels.length && !input.ariaLabel) faults.push(`its field ${input.name} has no label`);
+  for (const cell of all("th,td,dt,dd,button,nav a")) {
+    const words = document.createRange();
+    words.selectNodeContents(cell);
+    const lines = new Set([...words.getClientRects()].map(({ top }) => Math.round(top)));
+    if (cell.textContent.trim().length < 24 && lines.size > 4) faults.push(`breaks ${JSON.stringify(cell.textContent.trim())} into ${lines.size} lines`);
+  }
   for (const table of all("table")) if (!table.querySelector("th")) faults.push("has a table without headings");
   const ids = all("[id]").map(({ id }) => id);
   for (const id of new Set(ids.filter((id, place) => ids.indexOf(id) !== place))) faults.push(`has two ids ${id}`);
