@@ -92,7 +92,7 @@ async function looks(browser, base, all, noted) {
       row.faults.push(...faults.map((fault) => `${place.name}, ${name}: ${fault}`));
       for (const finding of lesser) row.lesser.add(finding);
       if (name === "light")
-        for (const href of await tab.evaluate(() => [...document.links].map((link) => link.href).filter((href) => !href.includes("#"))))
+        for (const href of await tab.evaluate(() => [...document.links].map((link) => link.href).filter((href) => !href.includes("#") && !href.includes("/events/export"))))
           if (!links.has(href)) links.set(href, place.name);
     }
     await context.close();

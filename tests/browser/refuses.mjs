@@ -25,7 +25,7 @@ export async function refuses(watched, base) {
     await route.fulfill({ response: answer, body });
   });
   await context.route(`${base}/assets/alert.js`, (route) => route.fulfill({ contentType: "text/javascript", body: "alert(1)" }));
-  await context.route(`${base}/assets/style-1.css`, async (route) => {
+  await context.route(`${base}/assets/style-*.css`, async (route) => {
     const answer = await route.fetch();
     await route.fulfill({ response: answer, body: (await answer.text()) + PALE });
   });
