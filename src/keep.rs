@@ -1,7 +1,7 @@
 //! Keeps the derived tables of the audit database up with the record: calls `portal_audit.fold` in small pieces, beside the sources and never in their way.
 //!
 //! # What it costs the writers
-//! Nothing waits for it: it takes no lock that the write stage takes. It rests after each piece as long as the piece took, and nine times as long while a source is far behind, so that it uses at most half of one core of the audit database, or a tenth.
+//! Nothing waits for it: it takes no lock that the write stage takes. It rests after each piece four times as long as the piece took, and nine times while a source is far behind, so that it uses at most a fifth of one core of the audit database, or a tenth.
 
 use crate::{
     chain::chain,
@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 /// Events of one piece: about a tenth of a second's work.
 const PIECE_EVENTS: i32 = 2_000;
 /// Rests of a piece's length: while a source is far behind, and otherwise.
-const RESTS: (u32, u32) = (9, 1);
+const RESTS: (u32, u32) = (9, 4);
 /// Longest wait after a fault.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Wait after a fault of a login: servers and directories count those, and the sources try it too.

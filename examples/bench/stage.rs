@@ -85,7 +85,7 @@ impl Stage {
         portal.client.batch_execute(&sql::source(source)).await?;
         portal.client.batch_execute("VACUUM ANALYZE").await?;
         let owner = self.audit("postgres").await?;
-        owner.client.batch_execute("CREATE ROLE sidecar LOGIN").await?;
+        owner.client.batch_execute("CREATE ROLE sidecar LOGIN BYPASSRLS").await?;
         owner.client.batch_execute("CREATE DATABASE audit").await?;
         let audit = self.audit(AUDIT).await?;
         audit.client.batch_execute(sql::audit()).await?;
