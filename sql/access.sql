@@ -313,7 +313,7 @@ BEGIN
     SELECT w.*, (SELECT string_agg(quote_ident(rolname), ', ') FROM pg_roles WHERE rolname = ANY (w.roles)) AS there
       FROM (VALUES
         ('portal_audit_writes', '{portal_audit_writer}'::text[], 'FOR INSERT', 'WITH CHECK (true)', 'The sidecar adds events'),
-        ('portal_audit_counts', '{portal_audit_writer}', 'FOR SELECT', 'USING (true)', 'The sidecar counts gaps, by the two columns that it may read'),
+        ('portal_audit_counts', '{portal_audit_writer}', 'FOR SELECT', 'USING (true)', 'The sidecar learns which ids an INSERT did not pass over, and counts gaps: by the three columns that it may read'),
         ('portal_audit_sees_all', '{portal_audit_admin,portal_audit_reader}', 'FOR SELECT', 'USING (true)', 'Admins and dashboards see all'),
         ('portal_audit_sees_own', '{portal_audit_viewer,portal_audit_web}', 'FOR SELECT', format($policy$USING (
           timestamp >= (SELECT portal_audit.life())

@@ -24,7 +24,7 @@ COMMENT ON COLUMN portal_audit.seals.tree IS 'As in portal_audit.trees';
 COMMENT ON COLUMN portal_audit.seals.first IS 'Index of its first leaf in the tree, from 0';
 COMMENT ON COLUMN portal_audit.seals.events IS 'Number of leaves';
 COMMENT ON COLUMN portal_audit.seals.uuids IS 'event_uuid of each, 16 bytes';
-COMMENT ON COLUMN portal_audit.seals.salts IS 'Random salt of each, 16 bytes; without it a leaf tells nothing of its event. Zeros once the event was erased';
+COMMENT ON COLUMN portal_audit.seals.salts IS 'Random salt of each, 16 bytes; without it a leaf tells nothing of its event. Zeros once the event was erased or pruned';
 COMMENT ON COLUMN portal_audit.seals.leaves IS 'Hash of each, 32 bytes: portal_audit.leaf(salt, event)';
 
 -- The hash of an event: SHA-256 over a zero byte (RFC 6962, section 2.1), the salt and the row's columns in the table's order, each as its

@@ -22,13 +22,11 @@ pub use story::{Lifetime, Story, Told, story_text};
 
 use crate::{
     chain::chain,
-    config::{self, Settings},
+    config::AuditError,
     connect::{self, ConnectError},
-    conninfo::ConnInfo,
 };
 use std::{
     io::{self, Write as _},
-    path::PathBuf,
     process::ExitCode,
 };
 use uuid::Uuid;
@@ -38,38 +36,15 @@ const EXIT_FAULT: u8 = 1;
 /// Usage or settings.
 const EXIT_SETTINGS: u8 = 2;
 
-/// Which database is asked, and as whom.
-#[derive(Debug, Clone, clap::Args)]
-pub struct AuditArguments {
-    /// The audit database as a role that may read events; without it that of --config, or what PGHOST, PGUSER … say
-    #[arg(long, value_name = "DSN")]
-    audit: Option<String>,
-    /// The settings file
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-impl AuditArguments {
-    fn conninfo(&self) -> Result<ConnInfo, AskError> {
-        match (&self.audit, &self.config) {
-            (Some(text), _) => {
-                config::conninfo(text).map_err(|error| AskError::Usage(chain(&error)))
-            }
-            (None, Some(path)) => match Settings::load(path) {
-                Ok(settings) => Ok(settings.audit),
-                Err(error) => Err(AskError::Usage(chain(&error))),
-            },
-            (None, None) => config::conninfo("").map_err(|error| AskError::Usage(chain(&error))),
-        }
-    }
-}
-
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Exit code 2.
     #[error("{0}")]
     Usage(String),
+    /// Exit code 2.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     #[error("cannot reach the audit database")]
     Connect(#[source] ConnectError),
     #[error("cannot read the audit database: {}{}", connect::describe(source), hint(source))]
@@ -126,7 +101,7 @@ fn finish(result: Result<(), AskError>) -> ExitCode {
         }
         Err(error) => {
             tell(&format!("portal-audit: {}", chain(&error)));
-            ExitCode::from(if matches!(error, AskError::Usage(_)) {
+            ExitCode::from(if matches!(error, AskError::Usage(_) | AskError::Audit(_)) {
                 EXIT_SETTINGS
             } else {
                 EXIT_FAULT

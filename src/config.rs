@@ -2,10 +2,12 @@
 //!
 //! `deploy/portal-audit.toml` holds every setting with its default; a test compares the two.
 
+mod audit;
 mod facilities;
 mod pages;
 mod proof;
 
+pub use audit::{AuditArguments, AuditError};
 pub use facilities::{Facilities, Facility};
 pub use pages::{Access, Pages};
 pub use proof::{ProofSettings, signing_key};

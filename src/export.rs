@@ -26,9 +26,8 @@ pub use stream::Stream;
 
 use crate::{
     chain::chain,
-    config::{self, ConfigError, Settings},
+    config::AuditArguments,
     connect::{self, ConnectError},
-    conninfo::ConnInfo,
     filter::Filter,
     show,
 };
@@ -95,12 +94,8 @@ pub struct ExportArguments {
     check: Option<PathBuf>,
     #[command(flatten)]
     filter: Filter,
-    /// The audit database, as a libpq string without password; as a role that may read events
-    #[arg(long, value_name = "DSN")]
-    audit: Option<String>,
-    /// The settings file, whose audit database is read if --audit names none
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    audit: AuditArguments,
 }
 
 /// What is asked of an export.
@@ -175,9 +170,9 @@ pub async fn run(arguments: ExportArguments) -> ExitCode {
             Err(error) => fault(&chain(&error), EXIT_FAULT),
         };
     }
-    let audit = match audit_of(&arguments) {
+    let audit = match arguments.audit.conninfo() {
         Ok(audit) => audit,
-        Err(message) => return fault(&message, EXIT_SETTINGS),
+        Err(error) => return fault(&chain(&error), EXIT_SETTINGS),
     };
     let request = Request {
         format: arguments.format.unwrap_or(Format::Jsonl),
@@ -235,19 +230,6 @@ fn told(manifest: &Manifest) -> String {
 /// `head` and its like close the pipe when they have enough.
 fn is_reader_gone(error: &ExportError) -> bool {
     matches!(error, ExportError::Encode(EncodeError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-fn audit_of(arguments: &ExportArguments) -> Result<ConnInfo, String> {
-    match (&arguments.audit, &arguments.config) {
-        (Some(text), _) => config::conninfo(text).map_err(|error| chain(&error)),
-        (None, Some(path)) => match Settings::load(path) {
-            Ok(settings) => Ok(settings.audit),
-            Err(ConfigError::Value { message, .. }) => Err(message),
-            Err(error) => Err(chain(&error)),
-        },
-        // As psql: what is not said comes from the environment.
-        (None, None) => config::conninfo("").map_err(|error| chain(&error)),
-    }
 }
 
 fn fault(message: &str, code: u8) -> ExitCode {

@@ -1,7 +1,7 @@
 //! `events`: rows of the log, page by page or as they arrive.
 
 use super::{
-    AskError, AuditArguments,
+    AskError,
     follow::follow,
     paint::{self, Paint, column},
     print,
@@ -11,6 +11,7 @@ use super::{
     tell,
 };
 use crate::{
+    config::AuditArguments,
     filter::{Filter, Key, Order},
     show::{OutputFormat, count, visible},
 };

@@ -3,7 +3,7 @@
 //! Each kind of row that belongs to a story is an arm of its own, an index each, and their union is the story. What `<name>_created` and the like mean is a convention of names, so a mapping of one's own is understood as well.
 
 use super::{
-    AskError, AuditArguments,
+    AskError,
     paint::Paint,
     print,
     read::{Reader, complete_text},
@@ -13,6 +13,7 @@ use super::{
     tell,
 };
 use crate::{
+    config::AuditArguments,
     filter::{Filter, Moment, Where},
     show::OutputFormat,
 };

@@ -1,7 +1,8 @@
 //! A connection that reads, and what its role may use.
 
-use super::{AskError, AuditArguments, paint};
+use super::{AskError, paint};
 use crate::{
+    config::AuditArguments,
     connect::{self, Session},
     show::visible,
 };
@@ -46,7 +47,7 @@ const ABILITIES: &str = "
 SELECT current_user::text,
        coalesce(has_function_privilege(to_regproc('portal_audit.describe'), 'EXECUTE'), false),
        coalesce(has_table_privilege(to_regclass('portal_audit.event_types'), 'SELECT'), false),
-       coalesce(has_table_privilege(to_regclass('portal_audit.progress'), 'SELECT'), false),
+       coalesce(has_any_column_privilege(to_regclass('portal_audit.progress'), 'SELECT'), false),
        coalesce(has_table_privilege(to_regclass('portal_audit.seals'), 'SELECT')
                 AND has_table_privilege(to_regclass('portal_audit.trees'), 'SELECT'), false),
        coalesce(has_function_privilege(to_regproc('portal_audit.stats'), 'EXECUTE'), false),

@@ -1,7 +1,7 @@
 //! `stats`: the numbers of the testbed, now or at any time, with what changed in the 30 days before.
 
 use super::{
-    AskError, AuditArguments,
+    AskError,
     paint::{self, Paint},
     print,
     read::{CompleteTo, Reader, complete_text},
@@ -10,6 +10,7 @@ use super::{
     tell,
 };
 use crate::{
+    config::AuditArguments,
     filter::Moment,
     show::{OutputFormat, count, visible},
 };

@@ -290,7 +290,7 @@ fn row_security(facts: &Facts) -> Verdict {
             "row security is on, and no policy lets {role} insert: every event would be refused"
         );
         let fix = format!(
-            "CREATE POLICY portal_audit_inserts ON public.events FOR INSERT TO {role} WITH CHECK (true);"
+            "CREATE POLICY portal_audit_inserts ON public.events FOR INSERT TO {role} WITH CHECK (true);\nCREATE POLICY portal_audit_learns ON public.events FOR SELECT TO {role} USING (true);"
         );
         found.push(Found::critical("public.events", finding, fix));
     }

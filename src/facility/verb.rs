@@ -3,13 +3,12 @@
 use super::{FacilityError, detail, end, facilities, facility_detail, fold, list, plan};
 use crate::{
     chain::chain,
-    config::{self, Settings},
+    config::AuditArguments,
     connect::{self, Session},
     show::{OutputFormat, visible},
 };
 use std::{
     io::{self, IsTerminal as _},
-    path::PathBuf,
     process::ExitCode,
 };
 
@@ -21,17 +20,6 @@ const EXIT_SETTINGS: u8 = 2;
 /// Events that are counted before an answer: some seconds' work, and only where nobody asked for long.
 const FOLD_EVENTS: i64 = 100_000;
 
-/// The audit database.
-#[derive(Debug, clap::Args)]
-pub struct Reach {
-    /// The settings file, for its audit database
-    #[arg(long, value_name = "FILE", required_unless_present = "audit")]
-    config: Option<PathBuf>,
-    /// The audit database as a role that may read it, without a password; PG* variables fill in what it does not say
-    #[arg(long, value_name = "DSN")]
-    audit: Option<String>,
-}
-
 #[derive(Debug, clap::Subcommand)]
 pub enum FacilityVerb {
     /// Every facility with its state, the worst first
@@ -40,7 +28,7 @@ pub enum FacilityVerb {
         #[arg(long, value_name = "TIME", default_value = "now", hide_default_value = true)]
         at: String,
         #[command(flatten)]
-        reach: Reach,
+        reach: AuditArguments,
         #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
         format: OutputFormat,
     },
@@ -51,7 +39,7 @@ pub enum FacilityVerb {
         #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(i32).range(1..=3660))]
         days: i32,
         #[command(flatten)]
-        reach: Reach,
+        reach: AuditArguments,
         #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
         format: OutputFormat,
     },
@@ -78,7 +66,7 @@ pub struct MaintenanceArguments {
     #[arg(long)]
     cancel: bool,
     #[command(flatten)]
-    reach: Reach,
+    reach: AuditArguments,
 }
 
 /// Why the verb ends without a result.
@@ -120,15 +108,8 @@ fn print(text: &str) {
     println!("{}", text.trim_end());
 }
 
-async fn open(reach: &Reach) -> Result<Session, Failure> {
-    let conninfo = match (&reach.audit, &reach.config) {
-        (Some(text), _) => config::conninfo(text).map_err(|error| chain(&error)),
-        (None, Some(path)) => {
-            Settings::load(path).map(|settings| settings.audit).map_err(|error| chain(&error))
-        }
-        (None, None) => config::conninfo("").map_err(|error| chain(&error)),
-    };
-    let conninfo = conninfo.map_err(Failure::Settings)?;
+async fn open(reach: &AuditArguments) -> Result<Session, Failure> {
+    let conninfo = reach.conninfo().map_err(|error| Failure::Settings(chain(&error)))?;
     let session = connect::connect(&conninfo, "facility").await;
     session.map_err(|error| Failure::Fault(FacilityError::Connect(error)))
 }
@@ -143,7 +124,7 @@ fn width() -> Option<usize> {
     size.map(|(width, _)| usize::from(width.0))
 }
 
-async fn print_list(at: &str, reach: &Reach, format: OutputFormat) -> Result<(), Failure> {
+async fn print_list(at: &str, reach: &AuditArguments, format: OutputFormat) -> Result<(), Failure> {
     let session = open(reach).await?;
     fold(&session, FOLD_EVENTS).await?;
     let all = facilities(&session, at).await?;
@@ -157,7 +138,7 @@ async fn print_list(at: &str, reach: &Reach, format: OutputFormat) -> Result<(),
 async fn print_detail(
     name: &str,
     days: i32,
-    reach: &Reach,
+    reach: &AuditArguments,
     format: OutputFormat,
 ) -> Result<(), Failure> {
     let session = open(reach).await?;

@@ -8,9 +8,8 @@ use super::{
 };
 use crate::{
     chain::chain,
-    config::{self, Settings},
+    config::{self, AuditArguments, AuditError},
     connect,
-    conninfo::ConnInfo,
     note::{self, PublicKey, SigningKey},
     show::OutputFormat,
 };
@@ -27,31 +26,6 @@ use uuid::Uuid;
 const EXIT_FAULT: u8 = 1;
 /// Usage or settings.
 const EXIT_SETTINGS: u8 = 2;
-
-/// Where the audit database is.
-#[derive(Debug, clap::Args)]
-pub struct AuditArguments {
-    /// The settings file, for its audit database
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The audit database as a role that may read all events
-    #[arg(long, value_name = "DSN")]
-    audit: Option<String>,
-}
-
-impl AuditArguments {
-    fn conninfo(&self) -> Result<ConnInfo, Failure> {
-        match (&self.audit, &self.config) {
-            (None, Some(path)) => {
-                Ok(Settings::load(path).map_err(|error| Failure::Settings(chain(&error)))?.audit)
-            }
-            (dsn, _) => {
-                let conninfo = config::conninfo(dsn.as_deref().unwrap_or_default());
-                conninfo.map_err(|error| Failure::Settings(chain(&error)))
-            }
-        }
-    }
-}
 
 #[derive(Debug, clap::Args)]
 pub struct VerifyArguments {
@@ -108,6 +82,12 @@ pub enum ProofVerb {
 enum Failure {
     Fault(String),
     Settings(String),
+}
+
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Self {
+        Self::Settings(chain(&error))
+    }
 }
 
 impl From<ProofError> for Failure {

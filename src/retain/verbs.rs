@@ -3,29 +3,16 @@
 use super::{Pruned, RetainError, open, prune_all, pruned};
 use crate::{
     chain::chain,
-    config::{self, Settings},
+    config::{AuditArguments, AuditError},
     connect::Session,
-    conninfo::ConnInfo,
     show::{OutputFormat, visible},
 };
 use comfy_table::{CellAlignment, Table, presets};
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal as _, Write as _},
-    path::PathBuf,
     process::ExitCode,
 };
-
-/// The audit database, as a role that may do what is asked.
-#[derive(Debug, clap::Args)]
-pub struct AuditArguments {
-    /// The settings file, whose audit database is meant
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The audit database as a member of portal_audit_admin; without this and --config as libpq's environment says
-    #[arg(long, value_name = "DSN")]
-    audit: Option<String>,
-}
 
 #[derive(Debug, clap::Args)]
 pub struct PruneArguments {
@@ -115,20 +102,14 @@ impl From<RetainError> for Failure {
     }
 }
 
-impl AuditArguments {
-    fn conninfo(&self) -> Result<ConnInfo, Failure> {
-        match (&self.audit, &self.config) {
-            (None, Some(path)) => Settings::load(path)
-                .map(|settings| settings.audit)
-                .map_err(|error| Failure::Usage(chain(&error))),
-            (text, _) => config::conninfo(text.as_deref().unwrap_or_default())
-                .map_err(|error| Failure::Usage(chain(&error))),
-        }
+impl From<AuditError> for Failure {
+    fn from(error: AuditError) -> Self {
+        Self::Usage(chain(&error))
     }
+}
 
-    async fn open(&self) -> Result<Session, Failure> {
-        Ok(open(&self.conninfo()?, "retention").await?)
-    }
+async fn reach(audit: &AuditArguments) -> Result<Session, Failure> {
+    Ok(open(&audit.conninfo()?, "retention").await?)
 }
 
 /// Runs `prune` to its exit code.
@@ -137,7 +118,7 @@ pub async fn prune(arguments: PruneArguments) -> ExitCode {
 }
 
 async fn run_prune(arguments: PruneArguments) -> Result<String, Failure> {
-    let session = arguments.audit.open().await?;
+    let session = reach(&arguments.audit).await?;
     let mut all: BTreeMap<String, Pruned> = BTreeMap::new();
     if arguments.dry_run {
         let batch = pruned(&session, arguments.batch, true).await?;
@@ -188,7 +169,7 @@ async fn run_erase(verb: EraseVerb) -> Result<String, Failure> {
     if !dry_run && !yes && !io::stdin().is_terminal() {
         return Err(Failure::Usage("nobody is there to be asked: say --yes, or --dry-run".into()));
     }
-    let session = audit.open().await?;
+    let session = reach(&audit).await?;
     if !dry_run && !yes {
         let found = erased(&session, &name, true).await?;
         if found.is_empty() {
@@ -258,7 +239,7 @@ async fn run_hold(verb: HoldVerb) -> Result<String, Failure> {
     match verb {
         HoldVerb::Add { reason, user, subject_type, subject, event_type, from, to, audit } => {
             const QUERY: &str = "SELECT portal_audit.hold($1, $2, $3, $4, $5, $6, $7)";
-            let session = audit.open().await?;
+            let session = reach(&audit).await?;
             let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
                 [&reason, &user, &subject_type, &subject, &event_type, &from, &to];
             let row = session.client.query_one(QUERY, &values).await;
@@ -267,14 +248,14 @@ async fn run_hold(verb: HoldVerb) -> Result<String, Failure> {
         }
         HoldVerb::Release { hold, audit } => {
             const QUERY: &str = "SELECT portal_audit.release($1)";
-            let session = audit.open().await?;
+            let session = reach(&audit).await?;
             let released = session.client.execute(QUERY, &[&hold]).await;
             released.map_err(|source| RetainError::Query { what: "release a hold", source })?;
             Ok(format!("Hold {hold} is released."))
         }
         HoldVerb::List { audit, format } => {
             const QUERY: &str = "SELECT to_jsonb(h) FROM portal_audit.holds h ORDER BY hold";
-            let session = audit.open().await?;
+            let session = reach(&audit).await?;
             let rows = session.client.query(QUERY, &[]).await;
             let rows = rows.map_err(|source| RetainError::Query { what: "list holds", source })?;
             let holds: Vec<serde_json::Value> = rows.iter().map(|row| row.get(0)).collect();

@@ -25,11 +25,7 @@ pub(super) struct Reads(Mutex<HashMap<[u8; 32], Instant>>);
 impl Reads {
     /// Whether this is to be recorded; then it counts as recorded.
     fn is_new(&self, visitor: &str, page: &str, asked: &str, now: Instant) -> bool {
-        let mut hash = Sha256::new();
-        for part in [visitor, page, asked] {
-            hash.update(part.len().to_be_bytes());
-            hash.update(part);
-        }
+        let hash = hash_of(visitor, page, asked);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED_MAX {
             known.retain(|_, at| now.duration_since(*at) < SAME);
@@ -37,13 +33,27 @@ impl Reads {
         if known.len() >= REMEMBERED_MAX {
             known.clear();
         }
-        let hash = hash.finalize().into();
         let is_known = known.get(&hash).is_some_and(|at| now.duration_since(*at) < SAME);
         if !is_known {
             known.insert(hash, now);
         }
         !is_known
     }
+
+    /// It was not recorded after all, so the next time it is new again.
+    fn forget(&self, visitor: &str, page: &str, asked: &str) {
+        let hash = hash_of(visitor, page, asked);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&hash);
+    }
+}
+
+fn hash_of(visitor: &str, page: &str, asked: &str) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in [visitor, page, asked] {
+        hash.update(part.len().to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
 }
 
 impl Web {
@@ -60,6 +70,7 @@ impl Web {
         };
         let rows = u64::try_from(rows).ok();
         if self.sessions.record(visitor, "log_read", &filter, rows).await.is_err() {
+            self.reads.forget(&visitor.name, page, asked);
             tracing::warn!(page, "a read over the pages could not be recorded");
         }
     }
@@ -77,5 +88,7 @@ mod tests {
         assert!(reads.is_new("ada", "/events", "type:y", now));
         assert!(reads.is_new("bo", "/events", "type:x", now));
         assert!(reads.is_new("ada", "/events", "type:x", now + SAME));
+        reads.forget("bo", "/events", "type:x");
+        assert!(reads.is_new("bo", "/events", "type:x", now));
     }
 }

@@ -193,3 +193,15 @@ async fn missing_privileges(
     let rows = answered(timeout, "look at its privileges", rows).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{AUDIT_SQL, PROBE};
+
+    /// Or each start would run the script anew.
+    #[test]
+    fn the_number_that_is_asked_for_is_the_one_that_the_script_leaves() {
+        let (_, left) = AUDIT_SQL.rsplit_once("COMMENT ON SCHEMA portal_audit IS '").unwrap();
+        assert!(PROBE.contains(&format!("= '{}'", left.split('\'').next().unwrap())));
+    }
+}
