@@ -9,7 +9,7 @@ use crate::{
     config::{Settings, Source},
     connect::{self, ConnectError, Session},
     conninfo::ConnInfo,
-    show::ShownEvent,
+    show::{COLUMNS, ShownEvent},
     translate::{
         emit::TABLE_TRUNCATED,
         gap,
@@ -18,9 +18,9 @@ use crate::{
         picture, stopped,
     },
 };
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Deref};
 use uuid::Uuid;
 
 /// Why an event cannot be explained.
@@ -56,25 +56,20 @@ fn hint(error: &tokio_postgres::Error) -> &'static str {
 /// An event with all its columns; `payload` without `_audit`.
 #[derive(Debug, Clone, Serialize)]
 pub struct EventColumns {
-    #[serde(serialize_with = "as_text")]
-    pub event_uuid: Uuid,
-    pub timestamp: chrono::DateTime<chrono::Utc>,
-    pub event_type: String,
-    pub caller: String,
-    pub subject: String,
-    pub subject_type: String,
-    pub target: Option<String>,
-    pub success: bool,
-    pub error_message: Option<String>,
-    pub payload: Value,
+    #[serde(flatten)]
+    event: ShownEvent,
     /// Its sentence, filled.
     pub sentence: String,
     #[serde(skip)]
     audit: Value,
 }
 
-fn as_text<S: Serializer>(event_uuid: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(event_uuid)
+impl Deref for EventColumns {
+    type Target = ShownEvent;
+
+    fn deref(&self) -> &ShownEvent {
+        &self.event
+    }
 }
 
 /// Where it was committed.
@@ -119,7 +114,6 @@ pub struct Explanation {
     pub note: Option<String>,
 }
 
-const COLUMNS: &str = "e.event_uuid, e.timestamp, e.event_type, e.caller, e.subject, e.subject_type, e.target, e.success, e.error_message, e.payload, t.describe";
 const FROM: &str =
     "FROM public.events e LEFT JOIN portal_audit.event_types t ON t.event_type = e.event_type";
 
@@ -174,7 +168,7 @@ pub async fn explain(
 }
 
 async fn find(session: &Session, event_uuid: Uuid) -> Result<Option<EventColumns>, ExplainError> {
-    let query = format!("SELECT {COLUMNS} {FROM} WHERE e.event_uuid = $1");
+    let query = format!("SELECT {COLUMNS}, t.describe {FROM} WHERE e.event_uuid = $1");
     let row = session.client.query_opt(&query, &[&event_uuid]).await;
     let row = row.map_err(|source| ExplainError::Query { source })?;
     Ok(row.as_ref().map(event))
@@ -186,7 +180,7 @@ async fn beside(
     event: &EventColumns,
 ) -> Result<Vec<EventColumns>, ExplainError> {
     let query = format!(
-        "SELECT {COLUMNS} {FROM} WHERE e.timestamp = $1 AND e.event_uuid <> $2
+        "SELECT {COLUMNS}, t.describe {FROM} WHERE e.timestamp = $1 AND e.event_uuid <> $2
             AND e.payload->'_audit'->'source' = $3 AND e.payload->'_audit'->'xid' = $4 AND e.payload->'_audit'->'lsn' = $5
           ORDER BY coalesce((e.payload->'_audit'->>'n')::bigint, 0) LIMIT {BESIDE_MAX}"
     );
@@ -204,34 +198,11 @@ async fn beside(
 }
 
 fn event(row: &tokio_postgres::Row) -> EventColumns {
-    let mut shown = ShownEvent {
-        timestamp: row.get(1),
-        event_type: row.get(2),
-        caller: row.get(3),
-        subject: row.get(4),
-        subject_type: row.get(5),
-        target: row.get(6),
-        success: row.get(7),
-        error_message: row.get(8),
-        payload: row.get(9),
-    };
-    let audit = shown.payload.as_object_mut().and_then(|payload| payload.shift_remove("_audit"));
+    let mut event = ShownEvent::read(row);
+    let audit = event.payload.as_object_mut().and_then(|payload| payload.shift_remove("_audit"));
     let describe: Option<String> = row.get(10);
-    let sentence = shown.sentence(&describe.unwrap_or_default());
-    EventColumns {
-        event_uuid: row.get(0),
-        timestamp: shown.timestamp,
-        event_type: shown.event_type,
-        caller: shown.caller,
-        subject: shown.subject,
-        subject_type: shown.subject_type,
-        target: shown.target,
-        success: shown.success,
-        error_message: shown.error_message,
-        payload: shown.payload,
-        sentence,
-        audit: audit.unwrap_or_default(),
-    }
+    let sentence = event.sentence(&describe.unwrap_or_default());
+    EventColumns { event, sentence, audit: audit.unwrap_or_default() }
 }
 
 /// The blocks that make such an event: of each table with its type, the one of its number.

@@ -1,9 +1,12 @@
 //! Events and status as people read them.
 
 use crate::status::{NotCovered, SourceStatus};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use comfy_table::{CellAlignment, Table, presets};
+use serde::{Serialize, Serializer};
 use std::borrow::Cow;
+use tokio_postgres::Row;
+use uuid::Uuid;
 
 /// How a result is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -12,9 +15,15 @@ pub enum OutputFormat {
     Json,
 }
 
-/// A row of `events`, read to be shown.
-#[derive(Debug, Clone)]
+/// The columns of a row of `events`, in the table's order; the table is called `e`.
+pub const COLUMNS: &str = "e.event_uuid, e.timestamp, e.event_type, e.caller, e.subject, e.subject_type, e.target, e.success, e.error_message, e.payload";
+
+/// A row of `events`, read to be shown; as JSON, its columns.
+#[derive(Debug, Clone, Serialize)]
 pub struct ShownEvent {
+    #[serde(serialize_with = "as_text")]
+    pub event_uuid: Uuid,
+    #[serde(serialize_with = "as_instant")]
     pub timestamp: DateTime<Utc>,
     pub event_type: String,
     pub caller: String,
@@ -26,12 +35,43 @@ pub struct ShownEvent {
     pub payload: serde_json::Value,
 }
 
+fn as_text<S: Serializer>(event_uuid: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(event_uuid)
+}
+
+fn as_instant<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&instant(*at))
+}
+
+/// With microseconds, which is what the table keeps.
+#[must_use]
+pub fn instant(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
 /// What stands for a value that is not known.
 const UNKNOWN: &str = "(unknown)";
 /// What stands for a list without items.
 const NONE: &str = "(none)";
 
 impl ShownEvent {
+    /// From a row that begins with [`COLUMNS`].
+    #[must_use]
+    pub fn read(row: &Row) -> Self {
+        Self {
+            event_uuid: row.get(0),
+            timestamp: row.get(1),
+            event_type: row.get(2),
+            caller: row.get(3),
+            subject: row.get(4),
+            subject_type: row.get(5),
+            target: row.get(6),
+            success: row.get(7),
+            error_message: row.get(8),
+            payload: row.get(9),
+        }
+    }
+
     /// The sentence of an event type, its placeholders filled once: what they hold is never filled again.
     #[must_use]
     pub fn sentence(&self, describe: &str) -> String {
@@ -214,6 +254,7 @@ mod tests {
 
     fn event() -> ShownEvent {
         ShownEvent {
+            event_uuid: Uuid::nil(),
             timestamp: DateTime::UNIX_EPOCH,
             event_type: "org_member_added".into(),
             caller: String::new(),

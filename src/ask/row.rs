@@ -1,45 +1,29 @@
 //! A row of `events` with its sentence.
 
 use super::read::Abilities;
-use crate::show::{ShownEvent, visible};
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Serialize, Serializer};
+use crate::show::{COLUMNS, ShownEvent, visible};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 use serde_json::Value;
+use std::ops::Deref;
 use uuid::Uuid;
 
 /// A row of `events` as it is, and its sentence.
 #[derive(Debug, Clone, Serialize)]
 pub struct EventRow {
-    #[serde(serialize_with = "as_text")]
-    pub event_uuid: Uuid,
-    #[serde(serialize_with = "as_instant")]
-    pub timestamp: DateTime<Utc>,
-    pub event_type: String,
-    pub caller: String,
-    pub subject: String,
-    pub subject_type: String,
-    pub target: Option<String>,
-    pub success: bool,
-    pub error_message: Option<String>,
-    pub payload: Value,
+    #[serde(flatten)]
+    event: ShownEvent,
     /// Not a column: what happened, as a sentence.
     pub description: String,
 }
 
-fn as_text<S: Serializer>(event_uuid: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(event_uuid)
-}
+impl Deref for EventRow {
+    type Target = ShownEvent;
 
-fn as_instant<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&instant(*at))
+    fn deref(&self) -> &ShownEvent {
+        &self.event
+    }
 }
-
-/// With microseconds, which is what the table keeps.
-pub(super) fn instant(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Micros, true)
-}
-
-const COLUMNS: &str = "e.event_uuid, e.timestamp, e.event_type, e.caller, e.subject, e.subject_type, e.target, e.success, e.error_message, e.payload";
 
 /// `SELECT … FROM public.events e`, with the sentence or the template of one, as far as the role may read them.
 pub(super) fn select(abilities: &Abilities) -> String {
@@ -60,35 +44,13 @@ pub(super) fn select(abilities: &Abilities) -> String {
 impl EventRow {
     /// From a row of [`select`].
     pub(super) fn read(row: &tokio_postgres::Row) -> Self {
-        let shown = ShownEvent {
-            timestamp: row.get(1),
-            event_type: row.get(2),
-            caller: row.get(3),
-            subject: row.get(4),
-            subject_type: row.get(5),
-            target: row.get(6),
-            success: row.get(7),
-            error_message: row.get(8),
-            payload: row.get(9),
-        };
+        let event = ShownEvent::read(row);
         let described: Option<String> = row.get(10);
         let template: Option<String> = row.get(11);
         let description = described
-            .or_else(|| template.map(|template| shown.sentence(&template)))
-            .unwrap_or_else(|| plain(&shown));
-        Self {
-            event_uuid: row.get(0),
-            timestamp: shown.timestamp,
-            event_type: shown.event_type,
-            caller: shown.caller,
-            subject: shown.subject,
-            subject_type: shown.subject_type,
-            target: shown.target,
-            success: shown.success,
-            error_message: shown.error_message,
-            payload: shown.payload,
-            description,
-        }
+            .or_else(|| template.map(|template| event.sentence(&template)))
+            .unwrap_or_else(|| plain(&event));
+        Self { event, description }
     }
 
     /// Where it stands in the order of time, and within its transaction where it stood there.

@@ -6,13 +6,12 @@ use super::{
     print,
     read::{CompleteTo, Reader, complete_text},
     record::record,
-    row::instant,
     tell,
 };
 use crate::{
     config::AuditArguments,
     filter::Moment,
-    show::{OutputFormat, count, visible},
+    show::{OutputFormat, count, instant, visible},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use comfy_table::{CellAlignment, Table, presets};

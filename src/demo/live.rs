@@ -10,7 +10,7 @@ use crate::{
     config::Settings,
     connect::Session,
     serve,
-    show::{ShownEvent, count, fit, seconds, visible},
+    show::{COLUMNS, ShownEvent, count, fit, seconds, visible},
     web,
 };
 use chrono::{DateTime, Utc};
@@ -185,27 +185,19 @@ async fn start_of_stream(audit: &Session) -> Result<DateTime<Utc>, DemoError> {
 }
 
 async fn new_events(audit: &Session, seen: &mut Seen) -> Result<Vec<ShownEvent>, DemoError> {
-    const QUERY: &str = "SELECT event_uuid, timestamp, event_type, caller, subject, subject_type, target, success, error_message, payload FROM public.events WHERE timestamp >= $1 AND event_uuid <> ALL ($2) ORDER BY timestamp, (payload->'_audit'->>'n')::int NULLS FIRST LIMIT 500";
-    let rows = audit.client.query(QUERY, &[&seen.since, &seen.ids]).await.map_err(failed)?;
+    let query = format!(
+        "SELECT {COLUMNS} FROM public.events e WHERE e.timestamp >= $1 AND e.event_uuid <> ALL ($2) ORDER BY e.timestamp, (e.payload->'_audit'->>'n')::int NULLS FIRST LIMIT 500"
+    );
+    let rows = audit.client.query(&query, &[&seen.since, &seen.ids]).await.map_err(failed)?;
     let mut events = Vec::new();
     for row in rows {
-        let timestamp: DateTime<Utc> = row.get(1);
-        if timestamp > seen.since {
+        let event = ShownEvent::read(&row);
+        if event.timestamp > seen.since {
             seen.ids.clear();
-            seen.since = timestamp;
+            seen.since = event.timestamp;
         }
-        seen.ids.push(row.get(0));
-        events.push(ShownEvent {
-            timestamp,
-            event_type: row.get(2),
-            caller: row.get(3),
-            subject: row.get(4),
-            subject_type: row.get(5),
-            target: row.get(6),
-            success: row.get(7),
-            error_message: row.get(8),
-            payload: row.get(9),
-        });
+        seen.ids.push(event.event_uuid);
+        events.push(event);
     }
     Ok(events)
 }

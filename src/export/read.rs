@@ -3,10 +3,11 @@
 //! That order is one that the given index on `timestamp` serves, and nearly that of writing. The server sends its answer as it makes it and
 //! waits while we write, so memory does not grow with the number of events.
 
-use super::{ExportError, Filter, row::COLUMNS};
+use super::{ExportError, Filter};
 use crate::{
     connect::Session,
     filter::{Key, Order},
+    show::COLUMNS,
 };
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;

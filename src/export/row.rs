@@ -9,9 +9,6 @@ use tokio_postgres::{
 };
 use uuid::{Uuid, fmt::Hyphenated};
 
-/// The columns of an [`EventRow`], in the order in which it reads them; the table is called `e`.
-pub(super) const COLUMNS: &str = "e.event_uuid, e.timestamp, e.event_type, e.caller, e.subject, e.subject_type, e.target, e.success, e.error_message, e.payload";
-
 /// The names of the columns, in the table's order.
 pub(super) const NAMES: [&str; 10] = [
     "event_uuid",
@@ -44,7 +41,7 @@ pub struct EventRow<'a> {
 }
 
 impl<'a> EventRow<'a> {
-    /// Reads a row of [`COLUMNS`].
+    /// Reads a row of [`COLUMNS`](crate::show::COLUMNS).
     pub(super) fn read(row: &'a Row) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             event_uuid: row.try_get(0)?,

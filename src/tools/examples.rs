@@ -179,6 +179,7 @@ fn compare_event(rule: &RuleSpec, event: &Event<'_>, wanted: &GivesSpec) -> Vec<
 
 fn shown(event: &Event<'_>, payload: &serde_json::Value) -> ShownEvent {
     ShownEvent {
+        event_uuid: event.event_uuid,
         timestamp: event.timestamp.to_utc(),
         event_type: event.event_type.to_owned(),
         caller: event.caller.to_owned(),

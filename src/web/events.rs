@@ -18,7 +18,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat};
 use serde::Deserialize;
 use std::sync::Arc;
 use tokio_postgres::Row;
@@ -33,7 +33,7 @@ const STORY_EVENTS: i64 = 200;
 /// A longer search is refused unread.
 pub(super) const SEARCH_BYTES_MAX: usize = 2_000;
 
-/// Columns of a [`Line`]. A large payload is not read for its sentence.
+/// Columns of a [`Line`]: those of a [`ShownEvent`] and the sentence's template. A large payload is not read for its sentence.
 pub(super) const LINE: &str = "e.event_uuid, e.timestamp, e.event_type, e.caller, e.subject, e.subject_type, e.target, e.success, e.error_message, CASE WHEN pg_column_size(e.payload) < 16384 THEN e.payload ELSE '{}' END AS payload, t.describe";
 pub(super) const FROM: &str =
     "public.events e LEFT JOIN portal_audit.event_types t ON t.event_type = e.event_type";
@@ -56,26 +56,23 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(row: &Row) -> Self {
-        let timestamp: DateTime<Utc> = row.get("timestamp");
-        let id = row.get("event_uuid");
         let describe: Option<String> = row.get("describe");
-        let event = ShownEvent {
-            timestamp,
-            event_type: row.get("event_type"),
-            caller: row.get("caller"),
-            subject: row.get("subject"),
-            subject_type: row.get("subject_type"),
-            target: row.get("target"),
-            success: row.get("success"),
-            error_message: row.get("error_message"),
-            payload: row.get("payload"),
-        };
+        let event = ShownEvent::read(row);
         let sentence = event.sentence(describe.as_deref().unwrap_or(UNDESCRIBED));
         let subject_path = subject_path(&event);
-        let ShownEvent { event_type, caller, subject, success, error_message, .. } = event;
+        let ShownEvent {
+            event_uuid,
+            timestamp,
+            event_type,
+            caller,
+            subject,
+            success,
+            error_message,
+            ..
+        } = event;
         Self {
-            id,
-            key: Key { timestamp, event_uuid: id },
+            id: event_uuid,
+            key: Key { timestamp, event_uuid },
             time: page::time(timestamp),
             event_type,
             sentence,

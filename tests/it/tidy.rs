@@ -167,8 +167,8 @@ const CRATES: &[(&str, &[&str])] = &[
         "tokio_postgres",
         &[
             "ask", "budget", "catalog", "check", "connect", "demo", "explain", "export",
-            "facility", "filter", "keep", "proof", "retain", "snapshot", "status", "tools", "web",
-            "write",
+            "facility", "filter", "keep", "proof", "retain", "show", "snapshot", "status", "tools",
+            "web", "write",
         ],
     ),
     ("postgres_protocol", &["wire"]),

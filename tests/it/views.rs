@@ -310,6 +310,7 @@ async fn a_sentence_in_the_database_is_the_sentence_of_the_program() {
             .unwrap();
         for name in names {
             let event = ShownEvent {
+                event_uuid: uuid::Uuid::nil(),
                 timestamp: chrono::DateTime::UNIX_EPOCH,
                 event_type: "t".into(),
                 caller: name.into(),
