@@ -32,6 +32,7 @@ mod gap;
 mod garbage;
 mod hostile;
 mod ignored;
+mod killed;
 mod kratos;
 mod large;
 mod logins;

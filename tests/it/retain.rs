@@ -8,30 +8,32 @@ use crate::support::{
     value, wait_for,
 };
 use portal_audit::retain;
-use std::fmt::Write as _;
 
 /// A row of a stranger is in each log.
-const STRANGERS: usize = 1;
+pub const STRANGERS: usize = 1;
 
-/// Events of every kind: `count` days back, two a day of a user and one of a project, and a row of a stranger that is in no tree.
-async fn filled(name: &str, days: usize) -> Portal {
-    let portal = sample(name).await;
-    let mut script = "INSERT INTO portal_audit.event_types VALUES ('login_succeeded', 'x', 'user', '{self}'), ('login_failed', 'x', 'user', '{self}'), ('project_created', 'x', 'project', '{project}');".to_owned();
-    write!(
-        script,
-        "INSERT INTO public.events SELECT gen_random_uuid(), now() - d * interval '1 day', t, 'alice', CASE t WHEN 'project_created' THEN 'p' || d ELSE 'alice' END,
+/// Events of every kind: `days` back, two a day of a user and one of a project, all in a tree.
+pub async fn fill(portal: &Portal, days: i64) {
+    let script = format!(
+        "INSERT INTO portal_audit.event_types VALUES ('login_succeeded', 'x', 'user', '{{self}}'), ('login_failed', 'x', 'user', '{{self}}'), ('project_created', 'x', 'project', '{{project}}');
+         INSERT INTO public.events SELECT gen_random_uuid(), now() - d * interval '1 day', t, 'alice', CASE t WHEN 'project_created' THEN 'p' || d ELSE 'alice' END,
             CASE t WHEN 'project_created' THEN 'project' ELSE 'user' END, NULL, t <> 'login_failed', NULL, '{{\"ip\": \"192.0.2.1\"}}'
            FROM generate_series(1, {days}) AS d, unnest(ARRAY['login_succeeded', 'login_failed', 'project_created']) AS t;
-         SELECT portal_audit.adopt();
-         INSERT INTO public.events VALUES (gen_random_uuid(), now() - interval '1000 days', 'login_failed', '', 'alice', 'user', NULL, false, NULL)"
-    )
-    .unwrap();
+         SELECT portal_audit.adopt()"
+    );
     run(&portal.audit, &script).await;
+}
+
+/// The same in a log of its own, and an old row of a stranger that is in no tree.
+pub async fn filled(name: &str, days: i64) -> Portal {
+    let portal = sample(name).await;
+    fill(&portal, days).await;
+    run(&portal.audit, "INSERT INTO public.events VALUES (gen_random_uuid(), now() - interval '1000 days', 'login_failed', '', 'alice', 'user', NULL, false, NULL)").await;
     portal
 }
 
 /// Prunes until nothing is left to do; gives how many went, and in how many calls.
-async fn prune_all(portal: &Portal, limit: i32) -> (i64, usize) {
+pub async fn prune_all(portal: &Portal, limit: i32) -> (i64, usize) {
     let mut gone = 0;
     let mut calls = 0;
     loop {
