@@ -9,10 +9,10 @@ use crate::{
     connect::{self, Session},
     lsn::Lsn,
     timestamp::Timestamp,
-    translate::{Batch, attempt, mapping::Mapping},
+    translate::{Batch, mapping::Mapping},
     tuple::Operation,
 };
-use std::{collections::BTreeMap, future::Future, pin::pin, time::Duration};
+use std::{future::Future, pin::pin, time::Duration};
 use tokio_postgres::{
     Statement,
     types::{PgLsn, ToSql},
@@ -24,6 +24,7 @@ pub const AUDIT_SQL: &str = concat!(
     include_str!("../sql/proof.sql"),
     include_str!("../sql/views.sql"),
     include_str!("../sql/retention.sql"),
+    include_str!("../sql/types.sql"),
     include_str!("../sql/access.sql"),
     include_str!("../sql/facilities.sql"),
     include_str!("../sql/version.sql"),
@@ -224,37 +225,6 @@ pub async fn store_progress(
     }
 }
 
-/// Records the event types of a mapping, all in one round trip: a session should begin fast, also over a slow line.
-///
-/// # Errors
-/// The audit database does not answer or refuses.
-pub async fn store_event_types(
-    session: &Session,
-    mapping: &Mapping,
-    timeout: Duration,
-) -> Result<(), WriteError> {
-    const QUERY: &str = "INSERT INTO portal_audit.event_types SELECT t, d, r, string_to_array(v, ',') FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u (t, d, r, v) ON CONFLICT (event_type) DO UPDATE SET describe = excluded.describe, retention = excluded.retention, visible_to = excluded.visible_to WHERE (event_types.describe, event_types.retention, event_types.visible_to) IS DISTINCT FROM (excluded.describe, excluded.retention, excluded.visible_to)";
-    // Several blocks may declare one type: the last counts, and one statement may not write a row twice.
-    let mut types = BTreeMap::new();
-    for (event_type, describe, visible_to, retention) in mapping.declared() {
-        let visible_to: Vec<&str> = visible_to.iter().map(|name| name.get_ref().as_str()).collect();
-        let told = (describe.get_ref().as_str(), retention.name(), visible_to.join(","));
-        types.insert(event_type.get_ref().clone(), told);
-    }
-    for found in attempt::event_types(mapping) {
-        let told = (found.describe, found.retention.name(), found.visible_to.join(","));
-        types.insert(found.name, told);
-    }
-    let names: Vec<&str> = types.keys().map(String::as_str).collect();
-    let describe: Vec<&str> = types.values().map(|(describe, ..)| *describe).collect();
-    let retention: Vec<&str> = types.values().map(|(_, retention, _)| *retention).collect();
-    let visible_to: Vec<&str> = types.values().map(|(.., visible)| visible.as_str()).collect();
-    let parameters: [&(dyn ToSql + Sync); 4] = [&names, &describe, &retention, &visible_to];
-    let query = session.client.execute(QUERY, &parameters);
-    answered(timeout, "store event types", query).await?;
-    coverage::store_types(session, timeout).await
-}
-
 impl Writer {
     /// A writer for a source whose progress stands at `end_lsn`.
     ///
@@ -423,6 +393,7 @@ mod prepare;
 mod reconcile;
 mod seal;
 mod stale;
+mod types;
 mod whole;
 pub use attempts::Ends;
 pub use coverage::load_covered;
@@ -434,3 +405,4 @@ use parameters::{Arrays, Moved};
 pub use prepare::{Looked, look, prepare};
 use seal::{Leaves, SEAL};
 pub use stale::sign_in;
+pub use types::{KeptType, kept_types, store_event_types};

@@ -6,11 +6,11 @@ use super::{
 };
 use crate::{
     chain::chain,
-    config::Settings,
+    config::{Settings, Source},
     connect::{self, Session},
-    write::{self, Looked, WriteError},
+    write::{self, KeptType, Looked, WriteError},
 };
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 /// What is asked of the audit database.
 pub(super) const CHECKS: &[Check<Facts>] = &[
@@ -24,6 +24,7 @@ pub(super) const CHECKS: &[Check<Facts>] = &[
     ("events_row_security", row_security),
     ("writer_may_insert", writer_may_insert),
     ("writer_too_wide", writer_too_wide),
+    ("event_types", event_types),
     ("events_public", public),
     ("events_published", published),
     ("audit_durability", durability),
@@ -76,6 +77,8 @@ pub(super) struct Facts {
     sources_here: Vec<String>,
     /// Sources that more than one sidecar writes, with who they are.
     contested: Vec<(String, Vec<String>)>,
+    /// Event types that are kept or seen otherwise than a mapping says.
+    kept_types: Vec<KeptType>,
 }
 
 /// What was found, and the session for the questions of the sources.
@@ -145,6 +148,9 @@ impl Facts {
             if sidecars.len() > 1 {
                 facts.contested.push((source.name.clone(), sidecars));
             }
+            if facts.looked.is_prepared && !facts.is_schema_closed {
+                facts.look_at_types(session, source, settings.limits.audit_timeout()).await?;
+            }
         }
         Ok(facts)
     }
@@ -169,6 +175,22 @@ impl Facts {
         self.publications = row.get(4);
         self.unindexed = row.get(5);
         (self.is_open, self.is_held, self.has_policies) = (row.get(6), row.get(7), row.get(8));
+        Ok(())
+    }
+
+    /// A role that may not look is told so by `writer_may_insert`.
+    async fn look_at_types(
+        &mut self,
+        session: &Session,
+        source: &Source,
+        timeout: Duration,
+    ) -> Result<(), String> {
+        let kept = match write::kept_types(session, &source.mapping, timeout).await {
+            Err(error) if error.sqlstate() == Some("42501") => return Ok(()),
+            kept => kept.map_err(|error| chain(&error))?,
+        };
+        self.kept_types.extend(kept);
+        self.kept_types.dedup();
         Ok(())
     }
 
@@ -342,6 +364,15 @@ fn writer_too_wide(facts: &Facts) -> Verdict {
         Found::warning(&facts.role(), finding, fix)
     });
     verdict(found.into_iter().collect(), "it may add events and change none")
+}
+
+fn event_types(facts: &Facts) -> Verdict {
+    let found = facts.kept_types.iter().map(|KeptType { event_type, fix }| {
+        let finding = "it is kept or shown otherwise than the mapping says: class and readers are taken from its first declaration, or from what an admin said later";
+        let fix = format!("-- as a login with the role portal_audit_admin:\n{fix};");
+        Found::warning(&format!("event type {event_type}"), finding, fix)
+    });
+    verdict(found.collect(), "kept and shown as the mappings say")
 }
 
 fn public(facts: &Facts) -> Verdict {

@@ -23,7 +23,7 @@ use crate::{
         picture::{self, Covered},
     },
     wire::{Connection, FrameReader, StatusWriter, System, WireError, quote_identifier},
-    write::{self, Progress, WriteError, Writer},
+    write::{self, KeptType, Progress, WriteError, Writer},
 };
 use std::time::Duration;
 use tokio::sync::watch;
@@ -47,6 +47,20 @@ pub(super) struct Looked {
     pub(super) covered: Option<Covered>,
 }
 
+/// Declares the event types of the mapping, and says which stay otherwise than it says.
+async fn declare_types(audit: &Session, source: &Source, timeout: Duration) -> Result<(), Fault> {
+    let kept = write::store_event_types(audit, &source.mapping, timeout).await;
+    for KeptType { event_type, fix } in kept.map_err(Fault::Write)? {
+        tracing::warn!(
+            source = source.name,
+            event_type,
+            fix,
+            "the mapping says another class or other readers than the audit database, which stays as it is until an admin runs the fix there"
+        );
+    }
+    Ok(())
+}
+
 /// Brings a source to where its stream begins.
 pub(super) async fn start(
     settings: &Settings,
@@ -59,7 +73,7 @@ pub(super) async fn start(
     // The audit database first: while it is away the source must not see a client that confirms nothing.
     let audit = open_audit(settings, source).await?;
     write::prepare(&audit, timeout).await.map_err(Fault::Write)?;
-    write::store_event_types(&audit, &source.mapping, timeout).await.map_err(Fault::Write)?;
+    declare_types(&audit, source, timeout).await?;
 
     let session = connect::connect(&source.conninfo, &source.name).await.map_err(Fault::Source)?;
     tell_certificate(metrics, "source", &session);

@@ -127,7 +127,12 @@ impl Writer {
                 self.count(&failed.relation, UNDECIDED, 1).await?;
             }
         }
-        self.store_attempt_types(types.into_keys()).await?;
+        // Events of this kind have no rule that says their types at the start: a table may have the trigger and no word in `[attempts]`.
+        let types: Vec<_> = types.into_keys().filter_map(|name| event_type(&name)).collect();
+        let types = types
+            .iter()
+            .map(|found| (found.name.as_str(), found.describe, found.retention, found.visible_to));
+        self.declare(types).await?;
         self.deliver(&events).await?;
         let written = events.len() as u64;
         if own {
@@ -157,22 +162,6 @@ impl Writer {
             left_out: row.get(8),
         });
         Ok(failed.collect())
-    }
-
-    /// Events of this kind have no rule that says their types at the start: a table may have the trigger and no word in `[attempts]`.
-    async fn store_attempt_types(
-        &self,
-        names: impl Iterator<Item = String>,
-    ) -> Result<(), WriteError> {
-        const QUERY: &str = "INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
-        for found in names.filter_map(|name| event_type(&name)) {
-            let (retention, visible_to) = (found.retention.name(), found.visible_to);
-            let parameters: [&(dyn ToSql + Sync); 4] =
-                [&found.name, &found.describe, &retention, &visible_to];
-            let query = self.session.client.execute(QUERY, &parameters);
-            answered(self.timeout, "store event types", query).await?;
-        }
-        Ok(())
     }
 
     pub(super) async fn count_events(&self, events: u64) -> Result<(), WriteError> {

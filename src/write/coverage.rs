@@ -9,7 +9,7 @@ use crate::{
     event::{Events, Origin},
     lsn::Lsn,
     timestamp::Timestamp,
-    translate::picture::{self, Change, Covered, EVENT_TYPES, EventType, Look},
+    translate::picture::{self, Change, Covered, Look},
 };
 use chrono::{DateTime, Utc};
 use std::time::Duration;
@@ -133,20 +133,4 @@ impl Writer {
         let query = self.session.client.execute(query, &parameters);
         answered(self.timeout, "store what is covered", query).await
     }
-}
-
-/// Records the event types of what is covered, which no mapping declares.
-///
-/// # Errors
-/// The audit database does not answer or refuses.
-pub(super) async fn store_types(session: &Session, timeout: Duration) -> Result<(), WriteError> {
-    const QUERY: &str = "INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES ($1, $2, $3, $4) ON CONFLICT (event_type) DO UPDATE SET describe = excluded.describe WHERE event_types.describe <> excluded.describe";
-    let retention = EventType::RETENTION.name();
-    for found in EVENT_TYPES {
-        let parameters: [&(dyn ToSql + Sync); 4] =
-            [&found.name, &found.describe, &retention, &EventType::VISIBLE_TO];
-        let query = session.client.execute(QUERY, &parameters);
-        answered(timeout, "store event types", query).await?;
-    }
-    Ok(())
 }

@@ -12,7 +12,6 @@ use crate::{
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::SinkExt as _;
 use std::{collections::HashSet, ops::Range, pin::pin};
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 /// SQLSTATE of an event that is there already.
@@ -114,7 +113,13 @@ impl Writer {
         }
         self.met_existing = self.leaves.len() < events.len();
         if let Some((relation, event_type, Refusal { sqlstate, constraint })) = first {
-            self.store_stand_in_type().await?;
+            self.declare([(
+                undeliverable::EVENT_TYPE,
+                undeliverable::DESCRIBE,
+                undeliverable::RETENTION,
+                undeliverable::VISIBLE_TO,
+            )])
+            .await?;
             let source = self.source.as_str();
             tracing::error!(
                 source,
@@ -167,19 +172,6 @@ impl Writer {
         let mut stand_in = Events::default();
         undeliverable::tell(&self.source, (event, relation), refusal, &mut stand_in);
         self.insert(&stand_in, 0..stand_in.len()).await
-    }
-
-    async fn store_stand_in_type(&self) -> Result<(), WriteError> {
-        const QUERY: &str = "INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
-        let retention = undeliverable::RETENTION.name();
-        let parameters: [&(dyn ToSql + Sync); 4] = [
-            &undeliverable::EVENT_TYPE,
-            &undeliverable::DESCRIBE,
-            &retention,
-            &undeliverable::VISIBLE_TO,
-        ];
-        let query = self.session.client.execute(QUERY, &parameters);
-        answered(self.timeout, "store event types", query).await.map(drop)
     }
 
     /// A range of events, passing over those that are there. The others are to be sealed.

@@ -98,7 +98,6 @@ impl Writer {
         batch: &Batch,
     ) -> Result<(), WriteError> {
         const ROW: &str = "INSERT INTO portal_audit.gaps (source, reason, slot, system_identifier, timeline, database_oid, from_lsn, from_time, to_lsn, to_time, event_uuid) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-        const TYPE: &str = "INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
         let client = &self.session.client;
         let (reason, slot) = (divergence.reason.name(), &divergence.slot);
         let system_identifier = divergence.then.origin.system_identifier.to_string();
@@ -123,11 +122,7 @@ impl Writer {
         ];
         let query = client.execute(ROW, &parameters);
         answered(self.timeout, "record that the source went back", query).await?;
-        let retention = RETENTION.name();
-        let parameters: [&(dyn ToSql + Sync); 4] =
-            [&EVENT_TYPE, &DESCRIBE, &retention, &VISIBLE_TO];
-        let query = client.execute(TYPE, &parameters);
-        answered(self.timeout, "store event types", query).await.map(drop)
+        self.declare([(EVENT_TYPE, DESCRIBE, RETENTION, VISIBLE_TO)]).await
     }
 
     /// A name that a change behind the parting gave or took is not known any more. An attempt of there will never be decided.

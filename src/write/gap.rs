@@ -149,7 +149,6 @@ impl Writer {
         events: &mut Events,
     ) -> Result<(), WriteError> {
         const QUERY: &str = "UPDATE portal_audit.gaps SET to_lsn = $2, to_time = $3, event_uuid = $4 WHERE source = $1 AND to_lsn IS NULL";
-        const TYPE: &str = "INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
         self.open().await?;
         let client = &self.session.client;
         gap.tell(&self.source, end, compared, events);
@@ -160,11 +159,7 @@ impl Writer {
         if ended.await? == 0 {
             return Err(WriteError::Moved { source_name: self.source.clone() });
         }
-        let retention = gap::RETENTION.name();
-        let parameters: [&(dyn ToSql + Sync); 4] =
-            [&gap::EVENT_TYPE, &gap::DESCRIBE, &retention, &gap::VISIBLE_TO];
-        let query = client.execute(TYPE, &parameters);
-        answered(self.timeout, "store event types", query).await.map(drop)
+        self.declare([(gap::EVENT_TYPE, gap::DESCRIBE, gap::RETENTION, gap::VISIBLE_TO)]).await
     }
 
     /// Forgets all that is kept of the source's keys, as a piece of the audit transaction that the next [`Writer::write`] goes on with: in another database the same key may be another thing.

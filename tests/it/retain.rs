@@ -1,7 +1,7 @@
 //! Retention, legal holds and erasure: what is due goes and nothing else, and the proof stays whole.
 
 use crate::support::{
-    Portal, cluster, open,
+    Portal, Sidecar, cluster, open,
     program::{SettingsFile, command},
     run, sample,
     sealed::assert_sealed_beside,
@@ -160,6 +160,98 @@ async fn the_sidecars_role_prunes_and_deletes_nothing_else() {
         assert_eq!(error.code().unwrap().code(), "42501", "{forbidden}");
     }
     assert_eq!(prune_all(&portal, 1000).await.0, 22);
+}
+
+/// Whoever has the sidecar's password may have due events removed, and so may not say what is due.
+#[tokio::test]
+async fn the_sidecars_role_cannot_have_retention_take_what_should_stay() {
+    const TYPES: &str = "SELECT string_agg(concat_ws(' ', event_type, describe, retention, visible_to), ', ' ORDER BY event_type) FROM portal_audit.event_types WHERE event_type IN ('invoice_paid', 'project_created', 'project_seen')";
+    let portal = filled("retain_types", 190).await;
+    let audit = &portal.audit;
+    run(audit, "SELECT portal_audit.record('invoice_paid', '', 'i', 'invoice', NULL, true, NULL, '{}'); SET ROLE portal_audit_writer").await;
+    for forbidden in [
+        "UPDATE portal_audit.event_types SET retention = 'user'",
+        "UPDATE portal_audit.event_types SET visible_to = '{self,project}'",
+        "INSERT INTO portal_audit.event_types VALUES ('x', 'x', 'user', '{self}')",
+        "DELETE FROM portal_audit.event_types",
+        "INSERT INTO portal_audit.retention VALUES ('project', '1 day')",
+        "SELECT portal_audit.change_type('project_created', 'user')",
+    ] {
+        let error = audit.client.batch_execute(forbidden).await.unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "42501", "{forbidden}");
+    }
+    let declare = "SELECT string_agg(fix, E';\n') FROM portal_audit.declare_types('{project_created,invoice_paid,project_seen}', '{y,y,y}', '{user,user,user}', '{\"self,project\",admin,\"self,admin\"}')";
+    let fix: String = value(audit, declare).await;
+    assert_eq!(
+        fix,
+        "SELECT portal_audit.change_type('invoice_paid', p_retention => 'user');\nSELECT portal_audit.change_type('project_created', p_retention => 'user', p_visible_to => '{self,project}')"
+    );
+    // Of one there were events before it was declared; one is new.
+    assert_eq!(
+        value::<String>(audit, TYPES).await,
+        "invoice_paid y project {admin}, project_created y project {project}, project_seen y user {self,admin}"
+    );
+    assert_eq!(prune_all(&portal, 1000).await.0, 2 * 11);
+
+    // What the admins say is done, and recorded. Said twice it is recorded once.
+    run(audit, &format!("SET ROLE portal_audit_admin; {fix}; {fix}; RESET ROLE")).await;
+    assert_eq!(
+        value::<String>(audit, TYPES).await,
+        "invoice_paid y user {admin}, project_created y user {self,project}, project_seen y user {self,admin}"
+    );
+    let told = "SELECT string_agg(concat_ws(' ', subject, payload ->> 'retention', payload ->> 'retention_before', payload ->> 'visible_to_before'), ', ' ORDER BY timestamp) FROM public.events WHERE event_type = 'event_type_changed'";
+    assert_eq!(
+        value::<String>(audit, told).await,
+        "invoice_paid user project, project_created user project [\"project\"]"
+    );
+    assert_eq!(prune_all(&portal, 1000).await.0, 11);
+    assert_sealed_beside(audit, STRANGERS).await;
+    for (wrong, message) in [("'x', 'user'", "no event type"), ("'invoice_paid', 'x'", "no class")]
+    {
+        let wrong = format!("SELECT portal_audit.change_type({wrong})");
+        let error = audit.client.batch_execute(&wrong).await.unwrap_err();
+        assert!(error.as_db_error().unwrap().message().contains(message), "{error:?}");
+    }
+}
+
+/// Until schema 2 the sidecar's role could write the table.
+#[tokio::test]
+async fn an_older_schema_is_brought_to_where_only_admins_change_classes() {
+    let portal = sample("retain_older").await;
+    let audit = &portal.audit;
+    run(audit, "DROP FUNCTION portal_audit.declare_types, portal_audit.types_kept, portal_audit.change_type; GRANT SELECT, INSERT, UPDATE ON portal_audit.event_types TO portal_audit_writer").await;
+    run(audit, portal_audit::sql::audit()).await;
+    run(audit, "SET ROLE portal_audit_writer").await;
+    let may = "SELECT string_agg(may, ' ') FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS may WHERE has_table_privilege('portal_audit.event_types', may)";
+    assert_eq!(value::<String>(audit, may).await, "SELECT");
+    run(audit, "SELECT portal_audit.declare_types('{x}', '{x}', '{user}', '{self}')").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapping_that_says_another_class_waits_for_an_admin() {
+    const TYPE: &str = "SELECT concat_ws(' ', retention, visible_to, describe <> 'x') FROM portal_audit.event_types WHERE event_type = 'project_created'";
+    let portal = sample("retain_waits").await;
+    let audit = &portal.audit;
+    run(
+        audit,
+        "INSERT INTO portal_audit.event_types VALUES ('project_created', 'x', 'user', '{self}')",
+    )
+    .await;
+    let mut settings = portal.settings.clone();
+    let dsn = cluster().dsn("retain_waits_audit", "retain_waits_writer");
+    settings.audit = portal_audit::config::conninfo(&dsn).unwrap();
+    run(audit, &portal_audit::sql::audit_for(&settings)).await;
+    let sidecar = Sidecar::start(settings);
+    portal.streaming().await;
+    sidecar.stop().await;
+    assert_eq!(value::<String>(audit, TYPE).await, "user {self} t");
+    // A sidecar whose login is an admin need not wait.
+    let sidecar = portal.start().await;
+    let is_taken = async || value::<String>(audit, TYPE).await.starts_with("project {admin,");
+    wait_for("the mapping's class", is_taken).await;
+    sidecar.stop().await;
+    let told = "SELECT caller || ' ' || (payload ->> 'retention_before') FROM public.events WHERE event_type = 'event_type_changed'";
+    assert_eq!(value::<String>(audit, told).await, "postgres user");
 }
 
 #[tokio::test]

@@ -452,6 +452,15 @@ pub const FAULTS: &[(&str, Fault)] = &[
         ),
     ),
     (
+        "a type that is kept otherwise",
+        (
+            Audit,
+            "INSERT INTO portal_audit.event_types VALUES ('project_created', 'x', 'user', '{self}')",
+            &["event_types warning"],
+            Printed("DELETE FROM portal_audit.event_types WHERE event_type = 'project_created'"),
+        ),
+    ),
+    (
         "the writer's sessions are read-only",
         (
             Audit,
