@@ -78,6 +78,8 @@ pub struct Metrics {
     states: watch::Sender<BTreeMap<String, State>>,
     /// Of each source, as they were counted last.
     known_gaps: Mutex<HashMap<String, u64>>,
+    /// By the place that holds checkpoints: when they covered every event last, or when that was first wanted.
+    covered: Mutex<BTreeMap<&'static str, Timestamp>>,
     series: Series,
 }
 
@@ -92,6 +94,7 @@ impl Default for Metrics {
             process: Process::new(),
             states: watch::Sender::default(),
             known_gaps: Mutex::default(),
+            covered: Mutex::default(),
             series,
         };
         metrics.reloaded(true);
@@ -136,6 +139,22 @@ impl Metrics {
         }
     }
 
+    /// Checkpoints are to be made so often, and held at these places; none: there is no `[proof]`. The age of what was told before stays.
+    pub fn checkpoints(&self, interval: Duration, places: &[&'static str]) {
+        let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        covered.retain(|place, _| places.contains(place));
+        for place in places {
+            covered.entry(place).or_insert_with(now);
+        }
+        self.series.checkpoint_interval.set(interval.as_secs_f64());
+    }
+
+    /// The checkpoints at a place cover every event that there is now.
+    pub fn is_covered(&self, place: &'static str) {
+        let mut covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        covered.insert(place, now());
+    }
+
     /// Up to when all that `source` committed is written.
     #[must_use]
     pub fn complete_to(&self, source: &str) -> Option<DateTime<Utc>> {
@@ -160,6 +179,13 @@ impl Metrics {
                 self.series.lag.get_or_create(&labels).set(lag);
             }
         }
+        let covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        for (place, at) in &*covered {
+            let labels = vec![("place", (*place).to_owned())];
+            let age = (seconds(now) - seconds(*at)).max(0.0);
+            self.series.checkpoint_age.get_or_create(&labels).set(age);
+        }
+        drop(covered);
         let mut text = String::new();
         text::encode_registry(&mut text, &self.registry)?;
         self.process.encode(&mut text)?;

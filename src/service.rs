@@ -19,6 +19,7 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     sync::Arc,
+    time::Duration,
 };
 use tokio::{
     net::TcpListener,
@@ -134,7 +135,7 @@ enum Next {
 }
 
 /// What is kept up beside the sources.
-fn keepers(settings: &Settings) -> JoinSet<()> {
+fn keepers(settings: &Settings, metrics: &Arc<Metrics>) -> JoinSet<()> {
     let mut kept = JoinSet::new();
     let all = settings.clone();
     kept.spawn(async move { match keep::keep(&all).await {} });
@@ -142,8 +143,11 @@ fn keepers(settings: &Settings) -> JoinSet<()> {
     kept.spawn(async move { match retain::keep(all).await {} });
     let all = settings.clone();
     kept.spawn(async move { match facility::keep(&all).await {} });
-    if let Some(proof) = &settings.proof {
-        kept.spawn(proof::keep::keep(settings.audit.clone(), proof.clone()));
+    let proof = settings.proof.as_ref();
+    let interval = proof.map_or(0, |proof| proof.interval_seconds);
+    metrics.checkpoints(Duration::from_secs(interval), &proof::keep::places(proof));
+    if let Some(proof) = proof {
+        kept.spawn(proof::keep::keep(settings.audit.clone(), proof.clone(), Arc::clone(metrics)));
     }
     kept
 }
@@ -165,7 +169,7 @@ async fn until_next(
 ) -> Result<Next, ServiceError> {
     let (stop, stopped) = watch::channel(false);
     // Ends with this function: what was not committed was not done.
-    let mut kept = keepers(settings);
+    let mut kept = keepers(settings, metrics);
     let mut sources = pin!(pipeline::run_accepting(settings.clone(), accepted, metrics, stopped));
     let mut reloads: JoinSet<Result<Settings, ReloadError>> = JoinSet::new();
     let mut next = None;

@@ -33,6 +33,7 @@ pub(super) struct Series {
     pub(super) not_covered: Gauges,
     pub(super) mapping_info: Gauges,
     pub(super) certificate_expiry: Gauges,
+    pub(super) checkpoint_age: Gauges,
     pub(super) transactions: Counters,
     pub(super) changes: Counters,
     pub(super) events_written: Counters,
@@ -43,6 +44,7 @@ pub(super) struct Series {
     pub(super) batch_events: Histograms,
     pub(super) write: Histograms,
     pub(super) commit_to_written: Histograms,
+    pub(super) checkpoint_interval: Gauge<f64, AtomicU64>,
     pub(super) reload_successful: Gauge<f64, AtomicU64>,
     pub(super) reload_success: Gauge<f64, AtomicU64>,
 }
@@ -89,6 +91,7 @@ impl Series {
         let not_covered = gauges("not_covered_objects", None, "Tables and publications whose changes are not all recorded");
         let mapping_info = gauges("mapping_info", None, "1; the labels say which mapping is in use");
         let certificate_expiry = gauges("certificate_expiry_timestamp", Some(Unit::Seconds), "Unix time at which the server's certificate of this side ends, or ours there if that is sooner");
+        let checkpoint_age = gauges("checkpoint_age", Some(Unit::Seconds), "Seconds since the checkpoints at this place covered every event: in the database, in the file of copies, or with the program that takes them");
         let mut counters = |name, help| put(registry, name, None, help, Counters::default());
         let transactions = counters("transactions", "Source transactions that were written");
         let changes = counters("changes", "Row changes of those transactions");
@@ -104,10 +107,11 @@ impl Series {
         let write = histograms("write", Some(Unit::Seconds), times, "Time to write one batch, to its commit");
         let commit_to_written = histograms("commit_to_written", Some(Unit::Seconds), times, "From an event's commit at the source to its commit in the audit database; subtracts the clocks of two machines");
         let mut alone = |name, unit, help| put(registry, name, unit, help, Gauge::default());
+        let checkpoint_interval = alone("checkpoint_interval", Some(Unit::Seconds), "How often checkpoints are made: proof.interval_seconds; 0 without [proof]");
         let reload_successful = alone("config_last_reload_successful", None, "Whether the settings were taken that were read last");
         let reload_success = alone("config_last_reload_success_timestamp", Some(Unit::Seconds), "Unix time at which settings were taken last");
         Self {
-            source_state, source_connected, lag_bytes, lag, complete_to, last_commit, slot_present, slot_retained, slot_safe, slot_wal_status, wal_budget, not_covered, mapping_info, certificate_expiry, transactions, changes, events_written, unmapped, reconnects, errors, gaps, batch_events, write, commit_to_written, reload_successful, reload_success,
+            source_state, source_connected, lag_bytes, lag, complete_to, last_commit, slot_present, slot_retained, slot_safe, slot_wal_status, wal_budget, not_covered, mapping_info, certificate_expiry, checkpoint_age, transactions, changes, events_written, unmapped, reconnects, errors, gaps, batch_events, write, commit_to_written, checkpoint_interval, reload_successful, reload_success,
         }
     }
 
@@ -115,10 +119,10 @@ impl Series {
     #[rustfmt::skip]
     pub(super) fn clear(&self) {
         let Self {
-            source_state, source_connected, lag_bytes, lag, complete_to, last_commit, slot_present, slot_retained, slot_safe, slot_wal_status, wal_budget, not_covered, mapping_info, certificate_expiry, transactions, changes, events_written, unmapped, reconnects, errors, gaps, batch_events, write, commit_to_written,
-            reload_successful: _, reload_success: _,
+            source_state, source_connected, lag_bytes, lag, complete_to, last_commit, slot_present, slot_retained, slot_safe, slot_wal_status, wal_budget, not_covered, mapping_info, certificate_expiry, checkpoint_age, transactions, changes, events_written, unmapped, reconnects, errors, gaps, batch_events, write, commit_to_written,
+            checkpoint_interval: _, reload_successful: _, reload_success: _,
         } = self;
-        for family in [source_state, source_connected, lag_bytes, lag, complete_to, last_commit, slot_present, slot_retained, slot_safe, slot_wal_status, wal_budget, not_covered, mapping_info, certificate_expiry]
+        for family in [source_state, source_connected, lag_bytes, lag, complete_to, last_commit, slot_present, slot_retained, slot_safe, slot_wal_status, wal_budget, not_covered, mapping_info, certificate_expiry, checkpoint_age]
         {
             family.clear();
         }

@@ -27,7 +27,17 @@ pub struct Made {
     pub added: u64,
 }
 
-/// Signs the trees as they are; `None` if nothing was added since the last checkpoint, or another sidecar is making one just now. `at_least`: sizes that were seen before.
+/// What became of a checkpoint.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    Made(Made),
+    /// Nothing was added since the last one.
+    Same,
+    /// Somebody else is making one at this moment.
+    Busy,
+}
+
+/// Signs the trees as they are. `at_least`: sizes that were seen before.
 ///
 /// # Errors
 /// The database refuses, or the trees are smaller than the last checkpoint or `at_least` says: that is not signed.
@@ -35,11 +45,11 @@ pub async fn make(
     session: &mut Session,
     key: &SigningKey,
     at_least: Option<&Checkpoint>,
-) -> Result<Option<Made>, ProofError> {
+) -> Result<Outcome, ProofError> {
     // The lock is taken before the snapshot, or the snapshot would not show what the one before wrote.
     let row = session.client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).await;
     if !row.map_err(ProofError::query)?.get::<_, bool>(0) {
-        return Ok(None);
+        return Ok(Outcome::Busy);
     }
     let made = make_alone(session, key, at_least).await;
     // A session that is lost has given the lock back.
@@ -53,7 +63,7 @@ async fn make_alone(
     session: &mut Session,
     key: &SigningKey,
     at_least: Option<&Checkpoint>,
-) -> Result<Option<Made>, ProofError> {
+) -> Result<Outcome, ProofError> {
     let build = session.client.build_transaction().isolation_level(IsolationLevel::RepeatableRead);
     let transaction = build.start().await.map_err(ProofError::query)?;
     let last = last(&transaction).await?;
@@ -78,7 +88,7 @@ async fn make_alone(
         sizes.iter().all(|(tree, size)| checkpoint.trees.get(tree).map_or(0, |own| own.0) == *size)
     });
     if is_same || leaves == 0 {
-        return Ok(None);
+        return Ok(Outcome::Same);
     }
     frontiers.retain(|tree, _| sizes.contains_key(tree));
     for (tree, size) in &sizes {
@@ -88,7 +98,7 @@ async fn make_alone(
     let number = last.map_or(0, |last| last.number) + 1;
     let note = write(&transaction, key, number, &frontiers).await?;
     transaction.commit().await.map_err(ProofError::query)?;
-    Ok(Some(Made { number, note, leaves, added: leaves.saturating_sub(old) }))
+    Ok(Outcome::Made(Made { number, note, leaves, added: leaves.saturating_sub(old) }))
 }
 
 async fn last(transaction: &Transaction<'_>) -> Result<Option<Kept>, ProofError> {

@@ -3,12 +3,16 @@
 //! # Copies
 //! The file gets every checkpoint that it does not have, whichever sidecar made it, as long as our key signed it; the program gets those that came since the start. A copy that fails is tried again at the next interval. Before anything is signed the trees must hold what the last copy says: a database that was taken back is not signed anew in silence.
 
-use super::{ProofError, checkpoint};
+use super::{
+    ProofError,
+    checkpoint::{self, Outcome},
+};
 use crate::{
     chain::chain,
     config::{self, ProofSettings},
     connect::{self, Session},
     conninfo::ConnInfo,
+    metrics::Metrics,
     note::{self, Checkpoint, SigningKey, is_signed},
 };
 use std::{
@@ -17,6 +21,7 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 use tokio::{io::AsyncWriteExt as _, time};
@@ -34,8 +39,22 @@ struct Kept {
     by_command: Option<u64>,
 }
 
-/// Makes checkpoints for ever. What fails is logged and tried again.
-pub async fn keep(audit: ConnInfo, settings: ProofSettings) {
+/// Where checkpoints are held: values of the label `place`.
+const DATABASE: &str = "database";
+const FILE: &str = "file";
+const COMMAND: &str = "command";
+
+/// The places that these settings want checkpoints at.
+#[must_use]
+pub fn places(settings: Option<&ProofSettings>) -> Vec<&'static str> {
+    let Some(settings) = settings else { return Vec::new() };
+    let file = settings.copy_to_file.as_ref().map(|_| FILE);
+    let command = settings.copy_to_command.first().map(|_| COMMAND);
+    [Some(DATABASE), file, command].into_iter().flatten().collect()
+}
+
+/// Makes checkpoints for ever. What fails is logged and tried again, and its age grows.
+pub async fn keep(audit: ConnInfo, settings: ProofSettings, metrics: Arc<Metrics>) {
     let mut kept = Kept::default();
     if let Some(path) = &settings.copy_to_file {
         match last_copy(path) {
@@ -50,17 +69,49 @@ pub async fn keep(audit: ConnInfo, settings: ProofSettings) {
     ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = once(&audit, &settings, &mut kept).await {
-            tracing::error!(error = chain(&error), "no checkpoint, or no copy of it");
+        let done = match sign(&audit, &settings, &mut kept).await {
+            Ok(signed) => signed,
+            Err(error) => {
+                tracing::error!(error = chain(&error), "no checkpoint was made");
+                continue;
+            }
+        };
+        let Signed { session, key, is_whole } = done;
+        if is_whole {
+            metrics.is_covered(DATABASE);
+        }
+        // One place that cannot be reached does not keep copies from the other.
+        let copies = [
+            (FILE, copy_to_file(&session, &key, &settings, &mut kept).await),
+            (COMMAND, copy_to_command(&session, &key, &settings, &mut kept).await),
+        ];
+        for (place, copied) in copies {
+            match copied {
+                Ok(true) if is_whole => metrics.is_covered(place),
+                Ok(_) => {}
+                Err(error) => tracing::error!(
+                    error = chain(&error),
+                    place,
+                    "a checkpoint was not copied: until it is, nothing outside the database tells whether that was taken back"
+                ),
+            }
         }
     }
 }
 
-async fn once(
+/// A session after a checkpoint.
+struct Signed {
+    session: Session,
+    key: SigningKey,
+    /// Every event is signed.
+    is_whole: bool,
+}
+
+async fn sign(
     audit: &ConnInfo,
     settings: &ProofSettings,
     kept: &mut Kept,
-) -> Result<(), ProofError> {
+) -> Result<Signed, ProofError> {
     let key = config::signing_key(&settings.key_file).map_err(ProofError::Key)?;
     let mut session = connect::connect(audit, "proof").await.map_err(ProofError::Connect)?;
     if kept.by_command.is_none() {
@@ -68,26 +119,49 @@ async fn once(
         let row = session.client.query_one(query, &[]).await.map_err(ProofError::query)?;
         kept.by_command = Some(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0));
     }
-    if let Some(made) = checkpoint::make(&mut session, &key, kept.last.as_ref()).await? {
-        let checkpoint::Made { number, leaves, added, .. } = made;
-        tracing::info!(number, leaves, added, "checkpoint");
-        kept.last = Some(Checkpoint::parse(&made.note)?);
-    }
-    if let Some(path) = &settings.copy_to_file {
-        for (number, note) in signed(&session, &key, kept.in_file).await? {
-            append(path, &note)?;
-            kept.in_file = number;
+    let is_whole = match checkpoint::make(&mut session, &key, kept.last.as_ref()).await? {
+        Outcome::Made(made) => {
+            let checkpoint::Made { number, leaves, added, .. } = made;
+            tracing::info!(number, leaves, added, "checkpoint");
+            kept.last = Some(Checkpoint::parse(&made.note)?);
+            true
         }
+        Outcome::Same => true,
+        Outcome::Busy => false,
+    };
+    Ok(Signed { session, key, is_whole })
+}
+
+/// Gives whether there is such a place.
+async fn copy_to_file(
+    session: &Session,
+    key: &SigningKey,
+    settings: &ProofSettings,
+    kept: &mut Kept,
+) -> Result<bool, ProofError> {
+    let Some(path) = &settings.copy_to_file else { return Ok(false) };
+    for (number, note) in signed(session, key, kept.in_file).await? {
+        append(path, &note)?;
+        kept.in_file = number;
     }
-    if let [program, arguments @ ..] = settings.copy_to_command.as_slice() {
-        let after = kept.by_command.unwrap_or(0);
-        for (number, note) in signed(&session, &key, after).await? {
-            let wait = Duration::from_secs(settings.copy_timeout_seconds);
-            give(program, arguments, &note, wait).await?;
-            kept.by_command = Some(number);
-        }
+    Ok(true)
+}
+
+/// As [`copy_to_file`].
+async fn copy_to_command(
+    session: &Session,
+    key: &SigningKey,
+    settings: &ProofSettings,
+    kept: &mut Kept,
+) -> Result<bool, ProofError> {
+    let [program, arguments @ ..] = settings.copy_to_command.as_slice() else { return Ok(false) };
+    let after = kept.by_command.unwrap_or(0);
+    for (number, note) in signed(session, key, after).await? {
+        let wait = Duration::from_secs(settings.copy_timeout_seconds);
+        give(program, arguments, &note, wait).await?;
+        kept.by_command = Some(number);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Checkpoints after one, as far as our key signed them.

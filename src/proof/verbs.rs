@@ -1,7 +1,9 @@
 //! The verbs `verify` and `proof`, as they are typed.
 
 use super::{
-    ProofError, checkpoint, export, file,
+    ProofError,
+    checkpoint::{self, Outcome},
+    export, file,
     finding::Report,
     live::{self, Since, Wishes},
     show, single,
@@ -225,7 +227,11 @@ async fn make_checkpoint(audit: &AuditArguments, key_file: &Path) -> Result<Stri
     let key = config::signing_key(key_file).map_err(|error| Failure::Settings(chain(&error)))?;
     let conninfo = audit.conninfo()?;
     let mut session = connect::connect(&conninfo, "proof").await.map_err(ProofError::Connect)?;
-    let made = checkpoint::make(&mut session, &key, None).await?;
-    let nothing = || "Nothing was added since the last checkpoint.".to_owned();
-    Ok(made.map_or_else(nothing, |made| made.note.trim_end().to_owned()))
+    match checkpoint::make(&mut session, &key, None).await? {
+        Outcome::Made(made) => Ok(made.note.trim_end().to_owned()),
+        Outcome::Same => Ok("Nothing was added since the last checkpoint.".to_owned()),
+        Outcome::Busy => {
+            Err(Failure::Fault("a sidecar is making a checkpoint at this moment: try again".into()))
+        }
+    }
 }

@@ -66,7 +66,10 @@ const YESTERDAY: &str = "attacked_yesterday";
 const TODAY: &str = "attacked_today";
 
 async fn checkpoint(session: &mut Session, key: &SigningKey) -> String {
-    checkpoint::make(session, key, None).await.unwrap().unwrap().note
+    match checkpoint::make(session, key, None).await.unwrap() {
+        checkpoint::Outcome::Made(made) => made.note,
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn copy(from: &str, to: &str) {

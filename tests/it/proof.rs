@@ -2,6 +2,7 @@
 
 use crate::{
     attacks::{attacked, log},
+    service::Serving,
     support::{
         Wishes, cluster, portal,
         program::{Program, SettingsFile, command},
@@ -203,4 +204,51 @@ async fn the_sidecar_signs_and_copies_what_was_added() {
     std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o644)).unwrap();
     let (code, _, error) = say(&["run", "--config", settings]);
     assert!(code == 2 && error.contains("others may read the key file"), "{error}");
+}
+
+/// Each place has an age of its own: it grows from when the place no longer has what the others have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_is_not_made_or_not_copied_grows_old() {
+    let own = portal(cluster(), Wishes { name: "signing_age", ..Wishes::default() }).await;
+    let file = SettingsFile::new(&own);
+    let folder = file.path.parent().unwrap().to_owned();
+    let key_file = folder.join("proof.key");
+    assert_eq!(say(&["proof", "key", "--name", "log", "--out", key_file.to_str().unwrap()]).0, 0);
+    let taken = folder.join("taken");
+    let take = format!("test -d {0} && cat > {0}/last", taken.display());
+    let proof = format!(
+        "[proof]\nkey_file = \"proof.key\"\ninterval_seconds = 1\ncopy_to_file = \"vault/copies\"\ncopy_to_command = [\"sh\", \"-c\", {take:?}]\n"
+    );
+    let serving = Serving::start_in(file, &(proof + &own.settings_text)).await;
+    own.streaming().await;
+    run(
+        &own.audit,
+        "SELECT portal_audit.record('log_read', 'u', 'events', 'audit', NULL, true, NULL, '{}')",
+    )
+    .await;
+    let age = |place: &str| {
+        let series = format!("portal_audit_checkpoint_age_seconds{{place=\"{place}\"}}");
+        serving.metric(&series).unwrap()
+    };
+    let is_behind = |place: &str, other: &str| age(place) > age(other) + 2.0;
+    assert_eq!(serving.metric("portal_audit_checkpoint_interval_seconds"), Some(1.0));
+    // Neither copy arrives, and one is no reason for the other not to.
+    wait_for("old copies", async || is_behind("file", "database")).await;
+    assert!(is_behind("command", "database"));
+    serving.says("cannot write").await;
+    serving.says("did not take a copy").await;
+    std::fs::create_dir(&taken).unwrap();
+    wait_for("the program's copy", async || is_behind("file", "command")).await;
+    std::fs::create_dir(folder.join("vault")).unwrap();
+    wait_for("the file's copy", async || !is_behind("file", "database")).await;
+    let copied = std::fs::read_to_string(folder.join("vault/copies")).unwrap();
+    assert_eq!(notes(&copied).len(), 1);
+    // Nothing is added any more: what is covered stays so. And without the key nothing is.
+    let is_old = || ["database", "file", "command"].iter().all(|place| age(place) > 3.0);
+    std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    wait_for("old checkpoints", async || is_old()).await;
+    serving.says("no checkpoint was made").await;
+    std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    wait_for("young checkpoints", async || !is_old()).await;
+    assert!(serving.program.terminate().success());
 }

@@ -83,7 +83,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     ("serve", &["metrics", "web"]),
     ("keep", &["chain", "config", "connect"]),
-    ("proof", &["chain", "config", "connect", "conninfo", "merkle", "note", "show"]),
+    ("proof", &["chain", "config", "connect", "conninfo", "merkle", "metrics", "note", "show"]),
     (
         "service",
         &[
