@@ -47,8 +47,8 @@ pub enum AskError {
     Audit(#[from] AuditError),
     #[error("cannot reach the audit database")]
     Connect(#[source] ConnectError),
-    #[error("cannot read the audit database: {}{}", connect::describe(source), hint(source))]
-    Query { source: tokio_postgres::Error },
+    #[error("cannot read the audit database: {}{}", connect::describe(report), hint(report))]
+    Query { report: tokio_postgres::Error },
     #[error("there is no event {event_uuid}, or this role may not see it")]
     NoEvent { event_uuid: Uuid },
     #[error("{function} is missing. Run what `portal-audit sql audit` prints on that database")]
@@ -60,8 +60,8 @@ pub enum AskError {
 }
 
 impl AskError {
-    fn query(source: tokio_postgres::Error) -> Self {
-        Self::Query { source }
+    fn query(report: tokio_postgres::Error) -> Self {
+        Self::Query { report }
     }
 }
 

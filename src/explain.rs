@@ -28,8 +28,8 @@ use uuid::Uuid;
 pub enum ExplainError {
     #[error("cannot reach the audit database")]
     Connect(#[source] ConnectError),
-    #[error("cannot read the audit database: {}{}", connect::describe(source), hint(source))]
-    Query { source: tokio_postgres::Error },
+    #[error("cannot read the audit database: {}{}", connect::describe(report), hint(report))]
+    Query { report: tokio_postgres::Error },
     #[error("there is no event {event_uuid}")]
     Unknown { event_uuid: Uuid },
     #[error(
@@ -170,7 +170,7 @@ pub async fn explain(
 async fn find(session: &Session, event_uuid: Uuid) -> Result<Option<EventColumns>, ExplainError> {
     let query = format!("SELECT {COLUMNS}, t.describe {FROM} WHERE e.event_uuid = $1");
     let row = session.client.query_opt(&query, &[&event_uuid]).await;
-    let row = row.map_err(|source| ExplainError::Query { source })?;
+    let row = row.map_err(|report| ExplainError::Query { report })?;
     Ok(row.as_ref().map(event))
 }
 
@@ -193,7 +193,7 @@ async fn beside(
         .client
         .query(&query, &[&event.timestamp, &event.event_uuid, &source, &xid, &lsn])
         .await
-        .map_err(|source| ExplainError::Query { source })?;
+        .map_err(|report| ExplainError::Query { report })?;
     Ok(rows.iter().map(self::event).collect())
 }
 

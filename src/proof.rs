@@ -35,8 +35,8 @@ use uuid::Uuid;
 pub enum ProofError {
     #[error("cannot reach the audit database")]
     Connect(#[source] ConnectError),
-    #[error("cannot read the audit database: {}{}", connect::describe(source), hint(source))]
-    Query { source: tokio_postgres::Error },
+    #[error("cannot read the audit database: {}{}", connect::describe(report), hint(report))]
+    Query { report: tokio_postgres::Error },
     #[error(
         "this login sees only a part of the events, and would take the others for missing. Name one that sees all: --audit \"host=… dbname=… user=…\" (GRANT portal_audit_admin TO it)"
     )]
@@ -82,8 +82,8 @@ pub enum ProofError {
 }
 
 impl ProofError {
-    fn query(source: tokio_postgres::Error) -> Self {
-        Self::Query { source }
+    fn query(report: tokio_postgres::Error) -> Self {
+        Self::Query { report }
     }
 }
 

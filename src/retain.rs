@@ -28,8 +28,8 @@ const LEAVES_AT_ONCE: i64 = 100_000;
 pub enum RetainError {
     #[error("cannot reach the audit database")]
     Connect(#[source] ConnectError),
-    #[error("the audit database refuses to {what}: {}{}", connect::describe(source), hint(source))]
-    Query { what: &'static str, source: tokio_postgres::Error },
+    #[error("the audit database refuses to {what}: {}{}", connect::describe(report), hint(report))]
+    Query { what: &'static str, report: tokio_postgres::Error },
 }
 
 impl RetainError {
@@ -37,9 +37,9 @@ impl RetainError {
     fn is_of_others(&self) -> bool {
         match self {
             Self::Connect(_) => true,
-            Self::Query { source, .. } => {
-                source.is_closed()
-                    || matches!(connect::sqlstate_of(source), Some("42883" | "42P01" | "3F000"))
+            Self::Query { report, .. } => {
+                report.is_closed()
+                    || matches!(connect::sqlstate_of(report), Some("42883" | "42P01" | "3F000"))
             }
         }
     }
@@ -84,7 +84,7 @@ async fn pruned(
         "SELECT event_type, events, to_char(oldest AT TIME ZONE 'UTC', {TIME}), to_char(newest AT TIME ZONE 'UTC', {TIME}) FROM portal_audit.prune($1, $2)"
     );
     let rows = session.client.query(&query, &[&limit, &is_dry_run]).await;
-    let rows = rows.map_err(|source| RetainError::Query { what: "apply retention", source })?;
+    let rows = rows.map_err(|report| RetainError::Query { what: "apply retention", report })?;
     let pruned = rows.iter().map(|row| Pruned {
         event_type: row.get(0),
         events: row.get(1),
@@ -96,7 +96,7 @@ async fn pruned(
 
 async fn looked_to(session: &Session) -> Result<Option<String>, RetainError> {
     let row = session.client.query_one("SELECT portal_audit.looked_to()", &[]).await;
-    let row = row.map_err(|source| RetainError::Query { what: "apply retention", source })?;
+    let row = row.map_err(|report| RetainError::Query { what: "apply retention", report })?;
     Ok(row.get(0))
 }
 
@@ -112,7 +112,7 @@ pub async fn prune_all(
     const TAKE: &str = "SELECT portal_audit.take_leaf_times($1)";
     loop {
         let row = session.client.query_one(TAKE, &[&LEAVES_AT_ONCE]).await;
-        let row = row.map_err(|source| RetainError::Query { what: "look at leaves", source })?;
+        let row = row.map_err(|report| RetainError::Query { what: "apply retention", report })?;
         if row.get::<_, i64>(0) == 0 {
             break;
         }

@@ -4,6 +4,7 @@ use super::{
     finding::{Finding, Kind, Reach, Report},
     hex,
     row::Row,
+    show::leaves,
 };
 use crate::{
     merkle::{Frontier, Hash},
@@ -367,8 +368,9 @@ impl Judge {
         self.report.trees.insert(tree.name.clone(), size);
         if tree.skipped > 0 {
             let what = format!(
-                "rows of the first {} leaves of tree {:?} were not looked at",
-                tree.skipped, tree.name
+                "rows of the first {} of tree {:?} were not looked at",
+                leaves(tree.skipped),
+                tree.name
             );
             self.report.notes.push(what);
         }
@@ -388,13 +390,16 @@ impl Judge {
         let claim = known.or_else(|| claims.iter().max_by_key(|claim| claim.0));
         let Some((claim, name, is_copy)) = claim else { return };
         let at = Finding { upto: claim.checked_sub(1), ..place(&tree.name, size.min(*claim)) };
-        let what = format!("{name} knows {claim} leaves, and there are {size}");
+        let what = format!("{name} says {claim} leaves, and there are {size}");
         match is_copy {
             true => self.find(
                 Kind::RolledBack,
                 at,
                 what + ": an older state was restored, or the newest events were cut off",
             ),
+            false if *claim > size => {
+                self.find(Kind::Truncated, at, what + ": the newest were cut off");
+            }
             false => self.find(Kind::Truncated, at, what),
         }
     }
@@ -428,7 +433,11 @@ impl Judge {
     pub fn stray(&mut self, event_uuid: Uuid) {
         let nowhere = Finding { tree: None, seq: None, ..place("", 0) };
         let at = Finding { event_uuid: Some(event_uuid), ..nowhere };
-        self.find(Kind::Inserted, at, "a row of events that is in no tree".into());
+        self.find(
+            Kind::Inserted,
+            at,
+            "the row is in no tree: somebody wrote it into events beside the record".into(),
+        );
     }
 
     /// An event with several leaves, and where the first of them is.

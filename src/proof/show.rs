@@ -1,6 +1,6 @@
 //! What `verify` found, for people.
 
-use super::finding::{Finding, Kind, Report};
+use super::finding::{Finding, Kind, Reach, Report};
 use std::fmt::Write as _;
 
 fn word(kind: Kind) -> &'static str {
@@ -37,12 +37,23 @@ fn place(finding: &Finding) -> String {
     place
 }
 
+/// `1 leaf`, `2 leaves`.
+pub(super) fn leaves(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "leaf" } else { "leaves" })
+}
+
 /// `1 thing`, `2 things`.
 fn some(count: u64, thing: &str) -> String {
     format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
-/// The report as people read it: the verdict first.
+/// A time of a checkpoint, to the second.
+fn time(at: &str) -> String {
+    let time = chrono::DateTime::parse_from_rfc3339(at);
+    time.map_or_else(|_| at.to_owned(), |at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
+
+/// The report as people read it: the verdict first, then what is broken, then what it rests on.
 #[must_use]
 pub fn text(report: &Report) -> String {
     let mut lines = Vec::new();
@@ -50,7 +61,7 @@ pub fn text(report: &Report) -> String {
     if report.is_sound() {
         lines.push(format!(
             "The record holds: {} in {}, {} as written.",
-            some(report.leaves(), "leaf").replace("leafs", "leaves"),
+            leaves(report.leaves()),
             some(u64::try_from(report.trees.len()).unwrap_or(0), "tree"),
             some(report.rows, "row")
         ));
@@ -59,56 +70,68 @@ pub fn text(report: &Report) -> String {
         for finding in &report.findings {
             let at = place(finding);
             let at = if at.is_empty() { at } else { format!("  {at}") };
-            lines.push(format!("  {}{at}", word(finding.kind)));
+            lines.push(format!("\n  {}{at}", word(finding.kind)));
             lines.push(format!("      {}", finding.what));
         }
         if report.findings_left_out > 0 {
-            lines.push(format!("  and {} more", report.findings_left_out));
+            lines.push(format!("\n  and {} more", report.findings_left_out));
         }
     }
+    lines.push(String::new());
+    let mut say = |about: &str, what: &str| lines.push(format!("  {about:<9} {what}"));
     if report.rows_removed + report.rows_erased > 0 {
-        lines.push(format!(
-            "{} removed by retention and {} changed by erasure, as the log records.",
-            some(report.rows_removed, "row"),
-            report.rows_erased
-        ));
+        let removed = some(report.rows_removed, "row");
+        let erased = report.rows_erased;
+        say(
+            "Removed",
+            &format!("{removed} by retention, {erased} changed by erasure, as the log records"),
+        );
     }
-    lines.push(signed(report));
-    lines.extend(report.notes.iter().map(|note| format!("Note: {note}.")));
+    signed(report, &mut say);
+    for note in &report.notes {
+        say("Left out", note);
+    }
+    if !report.is_sound() {
+        say(
+            "Next",
+            "change nothing in this database; compare with a backup, an export or a replica (deploy/RUNBOOK.md, Broken record)",
+        );
+    }
     lines.join("\n")
 }
 
-fn signed(report: &Report) -> String {
-    let compared = match (report.checkpoints, report.copies) {
-        (0, 0) => {
-            return "Nothing is signed: who can write the database could have written all of it anew ([proof] in the settings makes checkpoints).".to_owned();
+/// What the verdict rests on.
+fn signed(report: &Report, say: &mut impl FnMut(&str, &str)) {
+    if (report.checkpoints, report.copies) == (0, 0) {
+        return say(
+            "Signed",
+            "nothing: who can write the database could have written all of it anew ([proof] in the settings makes checkpoints)",
+        );
+    }
+    let behind = |events| format!("{} after it, not signed yet", some(events, "event"));
+    let signed = match &report.reach {
+        None => "by no checkpoint that holds".to_owned(),
+        Some(Reach { number, at, .. }) if !report.is_sound() => {
+            format!("the last checkpoint that fits what is there is {number} of {}", time(at))
         }
-        (own, 0) => {
-            some(own, "checkpoint")
-                + " compared; no copy from outside the database, which alone tells whether it was taken back (--checkpoints FILE)"
+        Some(Reach { number, at, events_behind: 0 }) => {
+            format!("everything, by checkpoint {number} of {}", time(at))
         }
-        (own, copies) => format!(
-            "{} and {} compared",
-            some(own, "checkpoint"),
-            some(copies, "copy").replace("copys", "copies")
+        Some(Reach { number, at, events_behind }) => {
+            format!("up to checkpoint {number} of {}; {}", time(at), behind(*events_behind))
+        }
+    };
+    say("Signed", &signed);
+    let own = some(report.checkpoints, "checkpoint");
+    let compared = match report.copies {
+        0 => format!(
+            "{own} of the database; no copy from outside, and only a copy tells whether all of it was taken back (--checkpoints FILE)"
         ),
+        1 => format!("{own} of the database, and 1 copy from outside"),
+        copies => format!("{own} of the database, and {copies} copies from outside"),
     };
-    let reach = match &report.reach {
-        Some(reach) if reach.events_behind == 0 => {
-            format!(" Checkpoint {} of {} holds and covers everything.", reach.number, reach.at)
-        }
-        Some(reach) => format!(
-            " Checkpoint {} of {} holds; {} after it, not signed yet.",
-            reach.number,
-            reach.at,
-            some(reach.events_behind, "event")
-        ),
-        None => " None of them holds.".to_owned(),
-    };
-    let keys = if report.is_key_given {
-        ""
-    } else {
-        " Signatures were not looked at: name the public key with --key."
-    };
-    format!("{compared}.{reach}{keys}")
+    say("Compared", &compared);
+    if !report.is_key_given {
+        say("Key", "not given, so nobody looked at who signed: name the public key with --key");
+    }
 }

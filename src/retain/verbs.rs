@@ -126,7 +126,7 @@ async fn run_prune(arguments: PruneArguments) -> Result<String, Failure> {
     } else {
         // Who asks wants all of it, also what was written late.
         let again = session.client.execute("SELECT portal_audit.look_again()", &[]).await;
-        again.map_err(|source| RetainError::Query { what: "look again", source })?;
+        again.map_err(|report| RetainError::Query { what: "apply retention", report })?;
         prune_all(&session, arguments.batch, |batch| {
             for pruned in batch {
                 let sum = all.entry(pruned.event_type.clone());
@@ -148,14 +148,35 @@ async fn run_prune(arguments: PruneArguments) -> Result<String, Failure> {
     }
     right(&mut table, 1);
     let sum: i64 = pruned.iter().map(|pruned| pruned.events).sum();
-    Ok(match (sum, arguments.dry_run) {
+    let events = if sum == 1 { "1 event is".to_owned() } else { format!("{sum} events are") };
+    let told = match (sum, arguments.dry_run) {
         (0, _) => "Nothing is due.".to_owned(),
         (_, true) => format!(
-            "{table}\n{sum} events are due; nothing was changed. Rows that others wrote beside the record stay."
+            "{}\n{events} due; nothing was changed. Rows that others wrote into events beside the record are counted here and stay.",
+            trimmed(&table)
         ),
-        (_, false) => {
-            format!("{table}\n{sum} events are gone. Events retention_applied tell of them.")
-        }
+        (_, false) => format!(
+            "{}\n{events} gone. Events of type retention_applied record it, and verify goes by them.",
+            trimmed(&table)
+        ),
+    };
+    Ok(told + &held(&session).await?)
+}
+
+/// That holds keep events which would be due, for who may know.
+async fn held(session: &Session) -> Result<String, RetainError> {
+    const MAY: &str =
+        "SELECT coalesce(has_table_privilege(to_regclass('portal_audit.holds'), 'SELECT'), false)";
+    const HOLDS: &str = "SELECT count(*) FROM portal_audit.holds WHERE released_at IS NULL";
+    let refused = |report| RetainError::Query { what: "count holds", report };
+    if !session.client.query_one(MAY, &[]).await.map_err(refused)?.get::<_, bool>(0) {
+        return Ok(String::new());
+    }
+    let row = session.client.query_one(HOLDS, &[]).await.map_err(refused)?;
+    Ok(match row.get::<_, i64>(0) {
+        0 => String::new(),
+        1 => "\n1 hold keeps events that may be due: portal-audit hold list".to_owned(),
+        holds => format!("\n{holds} holds keep events that may be due: portal-audit hold list"),
     })
 }
 
@@ -173,7 +194,7 @@ async fn run_erase(verb: EraseVerb) -> Result<String, Failure> {
     if !dry_run && !yes {
         let found = erased(&session, &name, true).await?;
         if found.is_empty() {
-            return Ok("The name is nowhere.".to_owned());
+            return Ok(NOWHERE.to_owned());
         }
         if !is_confirmed(&name, &erased_text(&found)) {
             return Err(Failure::Fault("not confirmed: nothing was changed".into()));
@@ -188,17 +209,23 @@ async fn run_erase(verb: EraseVerb) -> Result<String, Failure> {
         return json(&serde_json::json!({ "dry_run": dry_run, "erased": rows }));
     }
     if found.is_empty() {
-        return Ok("The name is nowhere.".to_owned());
+        return Ok(NOWHERE.to_owned());
     }
     let pseudonym = found.iter().find(|(object, ..)| object == "pseudonym");
     let last = match pseudonym {
         Some((_, pseudonym, _)) => format!(
-            "The person is {pseudonym} now.\nNot found are a name inside a model file, an earlier name of the person (erase that too), and copies elsewhere: exports, backups, the portal itself."
+            "The person is {pseudonym} now. An event of type user_erased records it, and verify goes by it.\n{ELSEWHERE}"
         ),
-        None => "Nothing was changed.".to_owned(),
+        None => format!(
+            "In these rows a pseudonym would stand for the name; no row would go. Nothing was changed.\n{ELSEWHERE}"
+        ),
     };
     Ok(format!("{}\n{last}", erased_text(&found)))
 }
+
+const NOWHERE: &str =
+    "The name is in no event and in no table of portal-audit. Upper and lower case matter.";
+const ELSEWHERE: &str = "Not found are a name inside a model file, an earlier name of the person (erase that too), and copies elsewhere: exports, backups, the portal itself.";
 
 type Erased = (String, String, i64);
 
@@ -209,7 +236,7 @@ async fn erased(
 ) -> Result<Vec<Erased>, RetainError> {
     const QUERY: &str = "SELECT object, item, number FROM portal_audit.erase_user($1, $2)";
     let rows = session.client.query(QUERY, &[&name, &is_dry_run]).await;
-    let rows = rows.map_err(|source| RetainError::Query { what: "erase", source })?;
+    let rows = rows.map_err(|report| RetainError::Query { what: "erase", report })?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
 }
 
@@ -219,7 +246,7 @@ fn erased_text(found: &[Erased]) -> String {
         table.add_row([object.as_str(), visible(item).as_ref(), &number.to_string()]);
     }
     right(&mut table, 2);
-    table.to_string()
+    trimmed(&table)
 }
 
 #[expect(clippy::print_stderr, reason = "a question is not the output")]
@@ -243,21 +270,33 @@ async fn run_hold(verb: HoldVerb) -> Result<String, Failure> {
             let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
                 [&reason, &user, &subject_type, &subject, &event_type, &from, &to];
             let row = session.client.query_one(QUERY, &values).await;
-            let row = row.map_err(|source| RetainError::Query { what: "place a hold", source })?;
-            Ok(format!("Hold {} is placed.", row.get::<_, i64>(0)))
+            let row = row.map_err(|report| RetainError::Query { what: "place a hold", report })?;
+            let hold: i64 = row.get(0);
+            let keeps = [
+                ("user", user),
+                ("subject type", subject_type),
+                ("subject", subject),
+                ("type", event_type),
+                ("from", from.map(|at| minute(&at.to_rfc3339()))),
+                ("before", to.map(|at| minute(&at.to_rfc3339()))),
+            ];
+            let keeps = keeps_text(keeps.iter().map(|(name, value)| (*name, value.as_deref())));
+            Ok(format!(
+                "Hold {hold} is placed. It holds: {keeps}\nNeither retention nor erasure touches these events until: portal-audit hold release {hold}"
+            ))
         }
         HoldVerb::Release { hold, audit } => {
             const QUERY: &str = "SELECT portal_audit.release($1)";
             let session = reach(&audit).await?;
             let released = session.client.execute(QUERY, &[&hold]).await;
-            released.map_err(|source| RetainError::Query { what: "release a hold", source })?;
-            Ok(format!("Hold {hold} is released."))
+            released.map_err(|report| RetainError::Query { what: "release a hold", report })?;
+            Ok(format!("Hold {hold} is released. What it kept may go when it is due."))
         }
         HoldVerb::List { audit, format } => {
             const QUERY: &str = "SELECT to_jsonb(h) FROM portal_audit.holds h ORDER BY hold";
             let session = reach(&audit).await?;
             let rows = session.client.query(QUERY, &[]).await;
-            let rows = rows.map_err(|source| RetainError::Query { what: "list holds", source })?;
+            let rows = rows.map_err(|report| RetainError::Query { what: "list holds", report })?;
             let holds: Vec<serde_json::Value> = rows.iter().map(|row| row.get(0)).collect();
             match format {
                 OutputFormat::Json => json(&holds.into()),
@@ -282,23 +321,42 @@ fn holds_text(holds: &[serde_json::Value]) -> String {
     let mut table = table(&["HOLD", "KEEPS", "REASON", "BY", "SINCE", "RELEASED"]);
     for hold in holds {
         let text = |key: &str| hold.get(key).and_then(|value| value.as_str()).unwrap_or_default();
-        let keeps: Vec<String> = CONDITIONS
-            .iter()
-            .filter(|(key, _)| !text(key).is_empty())
-            .map(|(key, name)| format!("{name} {}", text(key)))
-            .collect();
-        let keeps = if keeps.is_empty() { "everything".to_owned() } else { keeps.join(", ") };
+        let keeps = CONDITIONS.iter().map(|(key, name)| {
+            let value =
+                if key.starts_with("events_") { minute(text(key)) } else { text(key).to_owned() };
+            (*name, Some(value).filter(|value| !value.is_empty()))
+        });
+        let keeps: Vec<_> = keeps.collect();
+        let keeps = keeps_text(keeps.iter().map(|(name, value)| (*name, value.as_deref())));
         let day = |key: &str| text(key).get(..10).unwrap_or("-").to_owned();
         table.add_row([
             hold.get("hold").map(ToString::to_string).unwrap_or_default(),
-            visible(&keeps).into_owned(),
+            keeps,
             visible(text("reason")).into_owned(),
             visible(text("placed_by")).into_owned(),
             day("placed_at"),
             day("released_at"),
         ]);
     }
-    table.to_string()
+    trimmed(&table)
+}
+
+/// Events that a hold keeps, by its conditions.
+fn keeps_text<'a>(conditions: impl Iterator<Item = (&'a str, Option<&'a str>)>) -> String {
+    let said = conditions.filter_map(|(name, value)| Some(format!("{name} {}", visible(value?))));
+    let said: Vec<String> = said.collect();
+    if said.is_empty() { "EVERYTHING".to_owned() } else { said.join(", ") }
+}
+
+/// A time as JSON has it, in UTC to the minute.
+fn minute(at: &str) -> String {
+    let time = chrono::DateTime::parse_from_rfc3339(at);
+    time.map_or_else(|_| at.to_owned(), |at| at.to_utc().format("%Y-%m-%d %H:%M UTC").to_string())
+}
+
+/// A table without the blanks at the ends of its lines.
+fn trimmed(table: &Table) -> String {
+    table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
 fn table(header: &[&str]) -> Table {

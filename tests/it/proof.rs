@@ -119,6 +119,9 @@ async fn verify_says_what_is_broken_and_exits_with_one() {
     let (code, text, _) = say(&["verify", "--export", file.to_str().unwrap(), "--key", &key]);
     assert_eq!(code, 1);
     assert!(text.contains("EDITED  tree \"portal\", leaf 5, event "), "{text}");
+    // What to do stands last, and of a broken record nothing says that a checkpoint covers it.
+    assert!(text.trim_end().lines().last().unwrap().starts_with("  Next      change nothing"));
+    assert!(text.contains("the last checkpoint that fits what is there is 2 of "), "{text}");
     // A file that was cut off says so, and not that the record is broken.
     let whole = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, whole.strip_suffix("{\"kind\":\"end\"}\n").unwrap()).unwrap();
