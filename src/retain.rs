@@ -1,7 +1,7 @@
 //! Retention, legal hold and erasure: asks the functions of `sql/retention.sql` for it, which hold the rules. Nothing is decided here.
 //!
 //! # Why the sidecar's own role may prune
-//! It may delete no row of `events`. It may call `portal_audit.prune`, which belongs to the owner of the table and takes no rule from its caller: what is due stands in `portal_audit.retention`. A second login would have to be made and kept by ops, and where it is forgotten, what should be gone stays for ever. Each removal is an event and stands in the proof.
+//! It may delete no row of `events`. It may call `portal_audit.prune`, which belongs to the owner of the table and takes no rule from its caller: what is due stands in `portal_audit.retention` and in the class of each event type, and neither is the sidecar's to change (`sql/types.sql`). A second login would have to be made and kept by ops, and where it is forgotten, what should be gone stays for ever. Each removal is an event and stands in the proof.
 
 mod verbs;
 
