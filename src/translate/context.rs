@@ -270,7 +270,7 @@ impl Contexts {
                     missing.push(NameKey { names: place, key: key.into_owned() });
                 } else if missing.is_empty() {
                     match names.get(place, &key) {
-                        Some(name) => other.caller = Some(name.to_owned()),
+                        Some(name) => other.caller = Some(name.as_ref().to_owned()),
                         None => other.unresolved = true,
                     }
                 }

@@ -10,6 +10,7 @@ use super::{
     written::Written,
 };
 use crate::tuple::{Operation, Row, Value};
+use std::sync::Arc;
 
 /// Longest list that is kept as a name, in bytes of JSON. No index holds it.
 const NAME_LIST_BYTES_MAX: usize = 16_384;
@@ -25,7 +26,7 @@ impl Translator {
                 continue;
             };
             if self.names.peek(feed.names, &key) != Some(name.as_deref()) {
-                self.names.put(feed.names, &key, name.as_deref());
+                self.names.put(feed.names, &key, name.clone());
                 batch.names.push(NameRow { names: feed.names, key, name });
             }
         }
@@ -33,7 +34,7 @@ impl Translator {
 }
 
 /// The name that a row gives, cut to what a names table holds. `Some(None)`: it says that there is none, so that a key that comes back does not bear the name of its forerunner.
-fn feed_name(source: &Source, row: &Row<'_>, written: &mut Written) -> Option<Option<String>> {
+fn feed_name(source: &Source, row: &Row<'_>, written: &mut Written) -> Option<Option<Arc<str>>> {
     if let Source::Column { position, .. }
     | Source::Label { position, .. }
     | Source::Path { position, .. }
@@ -51,5 +52,5 @@ fn feed_name(source: &Source, row: &Row<'_>, written: &mut Written) -> Option<Op
     }
     let mut name = String::new();
     plain_text(source, row, &mut name)?;
-    Some(Some(name_text(name.as_bytes()).into_owned()))
+    Some(Some(name_text(name.as_bytes()).into()))
 }

@@ -44,7 +44,7 @@ const KEPT_BYTES_MAX: usize = 8 << 20;
 /// What a transaction's own rows make known of themselves.
 #[derive(Debug, Default)]
 struct Kept {
-    rows: HashMap<(usize, String), Option<String>>,
+    rows: HashMap<(usize, String), Option<Arc<str>>>,
     bytes: usize,
 }
 
@@ -326,7 +326,7 @@ mod tests {
     use super::{KEPT_BYTES_MAX, Kept, NameRow};
 
     fn row(key: &str, name: &str) -> NameRow {
-        NameRow { names: 0, key: key.to_owned(), name: Some(name.to_owned()) }
+        NameRow { names: 0, key: key.to_owned(), name: Some(name.into()) }
     }
 
     #[test]
@@ -336,7 +336,7 @@ mod tests {
         for turn in 0..KEPT_BYTES_MAX / 100 {
             kept.put(row("a", &turn.to_string()));
         }
-        assert_eq!(name(&kept, "a"), Some((KEPT_BYTES_MAX / 100 - 1).to_string()));
+        assert_eq!(name(&kept, "a").as_deref(), Some(&*(KEPT_BYTES_MAX / 100 - 1).to_string()));
         kept.put(row("b", &"b".repeat(KEPT_BYTES_MAX)));
         assert_eq!(name(&kept, "b"), None, "there is no room");
         kept.put(row("a", &"a".repeat(KEPT_BYTES_MAX)));

@@ -14,6 +14,7 @@ use crate::{
     tuple::{Row, Value},
 };
 use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 
 /// A label of ASCII up to this length is put in lower case without an allocation.
 const LABEL_BYTES_INLINE: usize = 64;
@@ -91,7 +92,7 @@ impl<'a> Scope<'a> {
             },
             Source::Lookup { lookup, old, .. } => {
                 let (name, mut flags) = self.look_up(lookup, *old)?;
-                flags |= push_text(out, &name, limit);
+                flags |= push_text(out, name.bytes(), limit);
                 Some(flags)
             }
             Source::Rows { rows, .. } => match self.gathered.rows(rows, &self.row) {
@@ -153,12 +154,12 @@ impl<'a> Scope<'a> {
             Source::Lookup { lookup, old, list } => {
                 let (name, mut flags) = self.look_up(lookup, *old)?;
                 // A list was written as JSON by ourselves.
-                match std::str::from_utf8(&name) {
-                    Ok(text) if *list && !flags.unresolved => {
+                match &name {
+                    Looked::Name(text) if *list => {
                         out.push_str(text);
                         flags.truncated |= text.ends_with(LIST_CUT);
                     }
-                    _ => flags |= push_json_string(out, &name, limit),
+                    _ => flags |= push_json_string(out, name.bytes(), limit),
                 }
                 Some(flags)
             }
@@ -172,18 +173,18 @@ impl<'a> Scope<'a> {
     }
 
     /// The name of a key, or the key itself if it has none that we know.
-    fn look_up(&mut self, lookup: &Lookup, old: bool) -> Option<(Vec<u8>, Flags)> {
+    fn look_up(&mut self, lookup: &Lookup, old: bool) -> Option<(Looked<'a>, Flags)> {
         let found = match lookup.key(&self.row, old, self.names) {
-            Key::Is(key) => self.names.get(lookup.names, &key).map(|name| name.as_bytes().to_vec()),
+            Key::Is(key) => self.names.get(lookup.names, &key).map(Arc::clone),
             Key::Nothing | Key::Missing(_) => None,
         };
         if let Some(name) = found {
-            return Some((name, Flags::default()));
+            return Some((Looked::Name(name), Flags::default()));
         }
         // Only a key of one column can stand for itself.
         let [KeySource::Column(position)] = lookup.key.as_slice() else { return None };
         let Value::Text(value) = self.value(*position, old) else { return None };
-        Some((value.to_vec(), Flags { unresolved: true, ..Flags::default() }))
+        Some((Looked::Key(value), Flags { unresolved: true, ..Flags::default() }))
     }
 
     /// Whether a value is missing only because it did not change and was not sent.
@@ -198,6 +199,22 @@ impl<'a> Scope<'a> {
                     && self.row.value(*position) == Value::Absent
             }
             _ => false,
+        }
+    }
+}
+
+/// What a lookup found.
+enum Looked<'a> {
+    Name(Arc<str>),
+    /// The key itself.
+    Key(&'a [u8]),
+}
+
+impl Looked<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Name(name) => name.as_bytes(),
+            Self::Key(key) => key,
         }
     }
 }
@@ -234,9 +251,12 @@ pub fn name_list(
     path: &DocumentPath,
     limit: usize,
     written: &mut Written,
-) -> Option<String> {
+) -> Option<Arc<str>> {
     let document = Document::search(value, path)?;
-    let (mut out, mut flags) = (String::from("["), Flags::default());
+    // What is found is a part of the value; escapes make it longer, rarely.
+    let mut out = String::with_capacity(value.len().min(limit));
+    let mut flags = Flags::default();
+    out.push('[');
     for (index, item) in document.found.iter().enumerate() {
         let end = out.len();
         out.push_str(if index > 0 { "," } else { "" });
@@ -245,14 +265,15 @@ pub fn name_list(
             out.truncate(end);
             out.push_str(if index > 0 { "," } else { "" });
             out.push_str(LIST_CUT);
-            return Some(out);
+            return Some(out.into());
         }
     }
     out.push(']');
+    let list: Arc<str> = out.into();
     if document.found.len() <= LIST_MAX && !flags.truncated {
-        written.keep(Place::new(value, Some(path)), out.clone(), flags);
+        written.keep(Place::new(value, Some(path)), Arc::clone(&list), flags);
     }
-    Some(out)
+    Some(list)
 }
 
 /// Several texts as one, `a; b`; `None` if there are none.

@@ -269,7 +269,7 @@ impl Kratos {
         self.missing = missing;
         let done = done?;
         for put in puts {
-            out.names.put(put.names, &put.key, put.name.as_deref());
+            out.names.put(put.names, &put.key, put.name.clone());
             out.batch.names.push(put);
         }
         for draft in &drafts {

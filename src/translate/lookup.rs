@@ -8,6 +8,7 @@ use crate::{
     event::{looks_secret, push_json_string},
     tuple::{Row, Value},
 };
+use std::borrow::Cow;
 
 /// A key of a names table, compiled.
 #[derive(Debug)]
@@ -96,7 +97,9 @@ fn joined(parts: &[&[u8]]) -> String {
     if let [only] = parts {
         return key_text(only).into_owned();
     }
-    let mut text = String::from("[");
+    let room = parts.iter().map(|part| part.len() + "'',".len()).sum::<usize>() + "[]".len();
+    let mut text = String::with_capacity(room);
+    text.push('[');
     for (index, part) in parts.iter().enumerate() {
         text.push_str(if index > 0 { "," } else { "" });
         // Redacted, two keys would fall together.
@@ -105,5 +108,9 @@ fn joined(parts: &[&[u8]]) -> String {
         push_json_string(&mut text, part, usize::MAX);
     }
     text.push(']');
-    key_text(text.as_bytes()).into_owned()
+    let other = match key_text(text.as_bytes()) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(other) => Some(other),
+    };
+    other.unwrap_or(text)
 }

@@ -202,7 +202,7 @@ impl Translator {
 
     /// What the audit database knows of a key.
     pub fn put_name(&mut self, key: &NameKey, name: Option<&str>) {
-        self.names.put(key.names, &key.key, name);
+        self.names.put(key.names, &key.key, name.map(Into::into));
     }
 
     /// Begins a transaction.

@@ -3,7 +3,7 @@
 //! Rows carry ids, events carry names. The stream feeds the map in its own order, so a name is what it was when the change was made: asking the portal later would be a race. An entry outlives its row: a membership that goes with its organization still names it. The whole map lies in the audit database, written in the transaction of the events; here is a part of it with a bound.
 
 use lru::LruCache;
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 /// A key of one of the mapping's names tables.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,7 +18,7 @@ pub struct NameKey {
 pub struct NameRow {
     pub names: usize,
     pub key: String,
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
 }
 
 /// Most bytes that are kept in memory from one change to the next.
@@ -36,7 +36,7 @@ pub struct Names {
 #[derive(Debug)]
 struct NamesTable {
     /// `None`: the audit database has no such key either.
-    names: LruCache<Box<str>, Option<Box<str>>>,
+    names: LruCache<Box<str>, Option<Arc<str>>>,
     bytes: usize,
 }
 
@@ -68,15 +68,15 @@ impl Names {
     }
 
     /// The name of a key.
-    pub fn get(&mut self, names: usize, key: &str) -> Option<&str> {
-        self.tables.get_mut(names)?.names.get(key)?.as_deref()
+    pub fn get(&mut self, names: usize, key: &str) -> Option<&Arc<str>> {
+        self.tables.get_mut(names)?.names.get(key)?.as_ref()
     }
 
     /// What a row of the stream or the audit database says: the key's name, or that it has none.
-    pub fn put(&mut self, names: usize, key: &str, name: Option<&str>) {
+    pub fn put(&mut self, names: usize, key: &str, name: Option<Arc<str>>) {
         let Some(table) = self.tables.get_mut(names) else { return };
-        table.bytes += entry_bytes(key, name);
-        if let Some((key, name)) = table.names.push(key.into(), name.map(Into::into)) {
+        table.bytes += entry_bytes(key, name.as_deref());
+        if let Some((key, name)) = table.names.push(key.into(), name) {
             table.bytes = table.bytes.saturating_sub(entry_bytes(&key, name.as_deref()));
         }
     }

@@ -87,11 +87,14 @@ impl fmt::Display for DocumentPath {
     }
 }
 
+/// What most searches find has room in this many places.
+const FOUND_ROOM: usize = 64;
+
 fn walk<'de, R: serde_json::de::Read<'de>>(
     steps: &[Step],
     mut reader: serde_json::Deserializer<R>,
 ) -> Option<Vec<Found<'de>>> {
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(FOUND_ROOM);
     Walk { steps, found: &mut found }.deserialize(&mut reader).ok()?;
     reader.end().ok()?;
     Some(found)

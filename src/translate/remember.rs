@@ -69,7 +69,7 @@ impl Remember {
             keep(NameRow { names: self.names, key, name: None });
         }
         if let Some(key) = after {
-            keep(NameRow { names: self.names, key, name: Some(self.text(row)) });
+            keep(NameRow { names: self.names, key, name: Some(self.text(row).into()) });
         }
     }
 
@@ -77,7 +77,7 @@ impl Remember {
     pub fn keep(&self, row: &Row<'_>, names: &mut Names, rows: &mut Vec<NameRow>) {
         self.after(row, &mut |kept| {
             if names.peek(kept.names, &kept.key) != Some(kept.name.as_deref()) {
-                names.put(kept.names, &kept.key, kept.name.as_deref());
+                names.put(kept.names, &kept.key, kept.name.clone());
                 rows.push(kept);
             }
         });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// What was written of the values of one change at some cost, and is written again: the hash of one that is too long, which each entry of the row may tell, and a list that is a name too.
 #[derive(Debug, Default)]
-pub struct Written(Vec<(Place, String, Flags)>);
+pub struct Written(Vec<(Place, Arc<str>, Flags)>);
 
 /// Where a value lies and how long it is, and the path into it.
 #[derive(Debug, PartialEq)]
@@ -35,11 +35,11 @@ impl Written {
     #[must_use]
     pub fn find(&self, place: &Place) -> Option<(&str, Flags)> {
         let known = self.0.iter().find(|(known, ..)| known == place);
-        known.map(|(_, text, flags)| (text.as_str(), *flags))
+        known.map(|(_, text, flags)| (&**text, *flags))
     }
 
     /// Keeps what was written of a place.
-    pub fn keep(&mut self, place: Place, text: String, flags: Flags) {
+    pub fn keep(&mut self, place: Place, text: Arc<str>, flags: Flags) {
         self.0.push((place, text, flags));
     }
 
@@ -53,7 +53,7 @@ impl Written {
         let start = out.len();
         let flags = push_json_string(out, value, limit);
         if flags.truncated {
-            self.0.push((place, out.get(start..).unwrap_or_default().to_owned(), flags));
+            self.0.push((place, out.get(start..).unwrap_or_default().into(), flags));
         }
         flags
     }

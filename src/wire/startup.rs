@@ -23,11 +23,12 @@ pub const RECEIVE_BUFFER_BYTES: u32 = 128 << 10;
 /// # Why
 /// The walsender sends each message by itself. With a wide window it depends on the congestion
 /// window, so on chance, whether each goes through the network stack as a packet of its own or they
-/// gather in the server's send buffer; with a narrow one they mostly gather. In five runs in turns
-/// on two busy cores 1,000,000 transactions of one row took 10 to 14 s with 4 KiB, 9 to 22 s with
-/// 128 KiB, and `pg_recvlogical` 14 to 19 s; the walsender's kernel time was 3.1 to 4.8 s, 2.9 to
-/// 10.7 s and 3.7 to 7.3 s.
-const LOOPBACK_RECEIVE_BUFFER_BYTES: u32 = 4 << 10;
+/// gather in the server's send buffer; with a narrow one they mostly gather. With too narrow a one
+/// long rows come in many pieces, and each is a read of ours and an answer of the kernel's. With
+/// 4, 16, 32 and 128 KiB, medians of three runs in turns on two busy cores: transactions of one row
+/// cost the walsender 0.53, 0.58, 0.68 and 0.79 s; materializations among small rows (workload B)
+/// cost us 2.3, 1.5, 1.45 and 1.45 s, and the walsender 1.1 s each.
+const LOOPBACK_RECEIVE_BUFFER_BYTES: u32 = 16 << 10;
 
 /// What may come between and says nothing that we need; a notice may quote a row.
 const TAGS_SKIPPED: [u8; 2] = [backend::NOTICE_RESPONSE_TAG, backend::BACKEND_KEY_DATA_TAG];

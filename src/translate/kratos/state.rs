@@ -210,7 +210,7 @@ impl Work<'_> {
         let put = self.puts.iter().rev().find(|put| put.names == place && put.key == key);
         let text = match put {
             Some(put) => put.name.as_deref(),
-            None if self.names.peek(place, key).is_some() => self.names.get(place, key),
+            None if self.names.peek(place, key).is_some() => self.names.get(place, key).map(|name| &**name),
             None => {
                 self.missing.push(NameKey { names: place, key: key.to_owned() });
                 return Err(Missing);
@@ -225,7 +225,7 @@ impl Work<'_> {
     }
 
     pub(super) fn put<T: Serialize>(&mut self, entity: Entity, key: &str, value: &T) {
-        let name = serde_json::to_string(value).ok();
+        let name = serde_json::to_string(value).ok().map(Into::into);
         self.puts.push(NameRow { names: self.base + entity.place(), key: key.to_owned(), name });
     }
 
