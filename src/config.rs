@@ -4,11 +4,13 @@
 
 mod audit;
 mod facilities;
+mod jwt;
 mod pages;
 mod proof;
 
 pub use audit::{AuditArguments, AuditError};
 pub use facilities::{Facilities, Facility};
+pub use jwt::{AdminClaim, Jwks, Jwt, PublicKey};
 pub use pages::{Access, Pages};
 pub use proof::{ProofSettings, signing_key};
 

@@ -27,6 +27,8 @@ mod events;
 mod export;
 mod facilities;
 mod find;
+mod jwt;
+mod login;
 mod numbers;
 mod overview;
 mod page;
@@ -136,7 +138,7 @@ pub fn routes(pages: &Pages) -> Router {
     let inside = Router::new()
         .route("/", get(overview::overview))
         .route("/events", get(events::list))
-        .route("/events/export", get(export::export))
+        .route(EXPORT, get(export::export))
         .route("/events/{id}", get(events::detail))
         .route("/{kind}/{name}", get(subject::of_kind))
         .route("/experiments/{project}/{name}", get(subject::experiment))
@@ -150,9 +152,9 @@ pub fn routes(pages: &Pages) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&web), access::admit))
         .with_state(Arc::clone(&web));
     let outside = Router::new()
-        .route("/login", get(access::login_page))
-        .route("/login", post(access::login))
-        .route("/logout", post(access::logout))
+        .route("/login", get(login::login_page))
+        .route("/login", post(login::login))
+        .route("/logout", post(login::logout))
         .route("/assets/{file}", get(assets::asset))
         .with_state(web);
     outside
@@ -167,17 +169,29 @@ const FORM_BYTES_MAX: usize = 4_096;
 /// A longer address is refused unread.
 const URI_BYTES_MAX: usize = 8_192;
 
+/// Where files begin.
+const EXPORT: &str = "/events/export";
+
 /// What a browser may do with what it gets: nothing from elsewhere, nothing inline, in no frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Headers of every answer. A form of another site is refused: the browser says where it comes from.
-async fn guard(request: Request, next: Next) -> Response {
-    let is_read = request.method().is_safe();
-    let site = request.headers().get("sec-fetch-site").and_then(|site| site.to_str().ok());
-    if !is_read && !matches!(site, Some("same-origin" | "none")) {
-        return page::fault(StatusCode::FORBIDDEN, "This form came from another site.");
+/// Why a request of another site is refused. Another site may lead somebody to a page of ours, and nothing else: it may send no form, start no file, and put nothing of ours into its own pages. The browser says who asks (W3C Fetch Metadata).
+fn foreign(request: &Request) -> Option<&'static str> {
+    let said = |name: &str| request.headers().get(name).and_then(|said| said.to_str().ok());
+    let site = said("sec-fetch-site");
+    if !request.method().is_safe() && !matches!(site, Some("same-origin" | "none")) {
+        return Some("This form came from another site.");
     }
-    let mut response = if request.uri().to_string().len() > URI_BYTES_MAX {
+    let is_led = said("sec-fetch-dest") == Some("document") && request.uri().path() != EXPORT;
+    (site == Some("cross-site") && !is_led).then_some("Another site asked for this.")
+}
+
+/// Refuses what is foreign or too long, and sets the headers of every answer.
+async fn guard(request: Request, next: Next) -> Response {
+    let foreign = foreign(&request);
+    let mut response = if let Some(why) = foreign {
+        page::fault(StatusCode::FORBIDDEN, why)
+    } else if request.uri().to_string().len() > URI_BYTES_MAX {
         page::fault(StatusCode::URI_TOO_LONG, "This address is too long.")
     } else {
         next.run(request).await

@@ -1,7 +1,9 @@
 //! `[pages]`: where the pages read, and who they take somebody for.
 
-use super::ConfigError;
-use super::connection;
+use super::{
+    ConfigError, connection,
+    jwt::{Jwt, JwtFile},
+};
 use crate::conninfo::ConnInfo;
 use serde::Deserialize;
 use std::{
@@ -18,6 +20,8 @@ pub enum Access {
     Token { file: PathBuf },
     /// A header that a proxy sets, from these addresses only.
     Proxy { header: String, peers: Vec<IpAddr> },
+    /// A token that an identity server signed, in a bearer header or a cookie of the portal's.
+    Jwt(Jwt),
 }
 
 /// What the pages need.
@@ -35,6 +39,7 @@ enum Mode {
     Loopback,
     Token,
     Proxy,
+    Jwt,
 }
 
 #[derive(Debug, Deserialize)]
@@ -48,6 +53,7 @@ pub(super) struct PagesFile {
     proxy_peers: Vec<IpAddr>,
     #[serde(default)]
     admins: Vec<String>,
+    jwt: Option<JwtFile>,
 }
 
 impl PagesFile {
@@ -68,7 +74,7 @@ impl PagesFile {
             Mode::Loopback if listen.ip().is_loopback() => Access::Loopback,
             Mode::Loopback => {
                 return Err(fault(
-                    "access = \"loopback\" lets everybody see all, so [serve] listen must be a loopback address: take \"token\" or \"proxy\", or listen on 127.0.0.1",
+                    "access = \"loopback\" lets everybody see all, so [serve] listen must be a loopback address: take \"token\", \"proxy\" or \"jwt\", or listen on 127.0.0.1",
                 ));
             }
             Mode::Token => match self.token_file {
@@ -82,6 +88,14 @@ impl PagesFile {
                 _ => {
                     return Err(fault(
                         "access = \"proxy\" needs proxy_header and proxy_peers: the addresses that may name a user",
+                    ));
+                }
+            },
+            Mode::Jwt => match self.jwt {
+                Some(jwt) => Access::Jwt(jwt.check(path).map_err(|message| fault(&message))?),
+                None => {
+                    return Err(fault(
+                        "access = \"jwt\" needs [pages.jwt] with jwks_file, issuer and audience",
                     ));
                 }
             },

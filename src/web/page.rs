@@ -100,11 +100,12 @@ pub(super) fn fault(status: StatusCode, message: &str) -> Response {
 #[derive(Template)]
 #[template(path = "login.html")]
 struct LoginPage {
-    is_wrong: bool,
+    wrong: &'static str,
 }
 
-pub(super) fn login(status: StatusCode, is_wrong: bool) -> Result<Response, Fault> {
-    html(status, &LoginPage { is_wrong })
+/// The form for a token; `wrong`: what was wrong with the last one, or empty.
+pub(super) fn login(status: StatusCode, wrong: &'static str) -> Result<Response, Fault> {
+    html(status, &LoginPage { wrong })
 }
 
 /// What is offered beside the pages' own words: [`show::visible`] for askama.

@@ -74,4 +74,5 @@ mod values;
 mod views;
 mod web;
 mod web_facilities;
+mod web_jwt;
 mod web_more;

@@ -297,7 +297,7 @@ async fn a_token_shows_what_its_user_may_see() {
         "{}",
         signed.head
     );
-    let page = site.ask("GET /events", &["Cookie: portal_audit_token=of-bo"], "").await;
+    let page = site.ask("GET /events", &["Cookie: __Host-portal_audit_token=of-bo"], "").await;
     assert!(page.status == 200 && page.body.contains("Sign out"));
 }
 
