@@ -7,7 +7,7 @@ mod notify;
 
 use crate::{
     chain::chain,
-    config::{self, ConfigError, Settings},
+    config::{ConfigError, Pages, Settings},
     facility, keep,
     metrics::Metrics,
     pipeline::{self, Ended},
@@ -39,7 +39,9 @@ pub enum ServiceError {
     },
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
-    #[error("the key that signs checkpoints ([proof] key_file) cannot be used")]
+    #[error(
+        "a key that the settings name ([proof] key_file, [pages.jwt] jwks_file) cannot be used"
+    )]
     Key(#[source] ConfigError),
     #[error("asked to stop a second time: not waiting")]
     Impatient,
@@ -94,9 +96,7 @@ pub async fn run(
     accepted: &[String],
 ) -> Result<Vec<Ended>, ServiceError> {
     let metrics = Arc::new(Metrics::default());
-    if let Some(proof) = &settings.proof {
-        config::signing_key(&proof.key_file).map_err(ServiceError::Key)?;
-    }
+    settings.try_keys().map_err(ServiceError::Key)?;
     let mut signals = Signals::new().map_err(ServiceError::Signals)?;
     let mut beside = JoinSet::new();
     if let Some(address) = settings.listen {
@@ -119,6 +119,9 @@ pub async fn run(
                 if next.listen != settings.listen {
                     tracing::warn!("[serve] listen is taken at the next start of the program");
                 }
+                if !are_same(next.pages.as_ref(), settings.pages.as_ref()) {
+                    tracing::warn!("[pages] is taken at the next start of the program");
+                }
                 (settings, accepted) = (*next, &[]);
                 metrics.clear();
                 metrics.reloaded(true);
@@ -127,6 +130,12 @@ pub async fn run(
             }
         }
     }
+}
+
+/// Whether the pages would know the same people. Their files of tokens and keys are read anew for each request.
+fn are_same(one: Option<&Pages>, other: Option<&Pages>) -> bool {
+    let known = |pages: &Pages| (pages.access.clone(), pages.admins.clone());
+    one.map(known) == other.map(known)
 }
 
 enum Next {
@@ -216,9 +225,7 @@ fn refuse(metrics: &Metrics, error: &str) {
 
 async fn reload(path: PathBuf, metrics: Arc<Metrics>) -> Result<Settings, ReloadError> {
     let settings = Settings::load(&path)?;
-    if let Some(proof) = &settings.proof {
-        config::signing_key(&proof.key_file)?;
-    }
+    settings.try_keys()?;
     let states = metrics.states().borrow().clone();
     pipeline::try_settings(&settings, &states).await.map_err(ReloadError::Unfit)?;
     Ok(settings)

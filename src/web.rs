@@ -38,6 +38,7 @@ mod proof;
 mod reader;
 mod reads;
 mod subject;
+mod unchanged;
 
 use crate::config::Pages;
 use access::{Gate, Visitor};
@@ -65,6 +66,7 @@ pub(crate) struct Web {
     begun: export::Begun,
     reads: reads::Reads,
     numbers: numbers::Kept,
+    feeds: unchanged::Feeds,
     gate: Gate,
 }
 
@@ -133,6 +135,7 @@ pub fn routes(pages: &Pages) -> Router {
         begun: export::Begun::default(),
         reads: reads::Reads::default(),
         numbers: numbers::Kept::default(),
+        feeds: unchanged::Feeds::default(),
         gate: Gate::new(pages),
     });
     let inside = Router::new()

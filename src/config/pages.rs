@@ -1,8 +1,9 @@
 //! `[pages]`: where the pages read, and who they take somebody for.
 
 use super::{
-    ConfigError, connection,
-    jwt::{Jwt, JwtFile},
+    ConfigError, Settings, connection,
+    jwt::{Jwks, Jwt, JwtFile},
+    proof::signing_key,
 };
 use crate::conninfo::ConnInfo;
 use serde::Deserialize;
@@ -54,6 +55,22 @@ pub(super) struct PagesFile {
     #[serde(default)]
     admins: Vec<String>,
     jwt: Option<JwtFile>,
+}
+
+impl Settings {
+    /// Whether the keys that the settings name can be used: those that sign checkpoints, and those that verify the pages' tokens.
+    ///
+    /// # Errors
+    /// The first that cannot, and its fix.
+    pub fn try_keys(&self) -> Result<(), ConfigError> {
+        if let Some(proof) = &self.proof {
+            signing_key(&proof.key_file)?;
+        }
+        match self.pages.as_ref().map(|pages| &pages.access) {
+            Some(Access::Jwt(jwt)) => Jwks::read(&jwt.jwks_file).map(drop),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl PagesFile {

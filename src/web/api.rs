@@ -7,27 +7,29 @@ use super::{
     find::{self, Wanted},
     overview,
     reader::Reader,
+    unchanged::Text,
 };
 use crate::filter::{Filter, Order};
 use axum::{
     Extension, Router,
     extract::{Path, Query, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 const OPENAPI: &str = include_str!("openapi.json");
+const OPENAPI_KEPT: Duration = Duration::from_secs(3_600);
 const PAGE_EVENTS: i64 = 50;
 
 pub(super) fn routes() -> Router<Arc<Web>> {
     Router::new()
-        .route("/openapi.json", get(async || json_text(OPENAPI.to_owned())))
+        .route("/openapi.json", get(openapi))
         .route("/stats", get(stats))
         .route("/events", get(list))
         .route("/events/{id}", get(one))
@@ -35,6 +37,11 @@ pub(super) fn routes() -> Router<Arc<Web>> {
         .route("/facilities/{name}", get(one_facility))
         .route("/sources", get(sources))
         .fallback(async || failure(&Fault::Missing))
+}
+
+/// The description changes with the program alone.
+async fn openapi(headers: HeaderMap) -> Response {
+    Text::new("application/json", OPENAPI.to_owned()).answer(&headers, OPENAPI_KEPT)
 }
 
 fn json_text(text: String) -> Response {

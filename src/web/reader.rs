@@ -11,6 +11,7 @@ use deadpool::{
         Manager, Metrics, Object, Pool, PoolError, RecycleError, RecycleResult, TimeoutType,
     },
 };
+use futures_util::FutureExt as _;
 use std::time::Duration;
 use tokio_postgres::{
     Row,
@@ -45,10 +46,9 @@ impl Manager for Opener {
         Box::pin(connect::connect(&self.conninfo, "pages")).await
     }
 
-    /// A request that ended early leaves its transaction open, and with it whom it was for.
+    /// Its last reader has rolled back; what is asked next comes behind that.
     async fn recycle(&self, session: &mut Session, _: &Metrics) -> RecycleResult<ConnectError> {
-        let rolled_back = session.client.batch_execute("ROLLBACK").await;
-        rolled_back.map_err(|error| RecycleError::message(connect::describe(&error)))
+        if session.client.is_closed() { Err(RecycleError::message("closed")) } else { Ok(()) }
     }
 }
 
@@ -93,8 +93,7 @@ impl Sessions {
         let writer = self.begin(visitor, "READ WRITE", STATEMENT_SECONDS_MAX).await?;
         let rows = rows.and_then(|rows| i64::try_from(rows).ok());
         writer.rows(RECORD, &[&what, &Json(filter), &rows]).await?;
-        let committed = writer.session.client.batch_execute("COMMIT").await;
-        committed.map_err(|error| fault(&error))
+        writer.commit().await
     }
 
     async fn begin(&self, visitor: &Visitor, mode: &str, seconds: u32) -> Result<Reader, Fault> {
@@ -111,7 +110,7 @@ impl Sessions {
                 Fault::Away
             }
         })?;
-        let reader = Reader { session };
+        let reader = Reader { session, is_open: true };
         let role = if visitor.sees_all { "portal_audit_reader" } else { "portal_audit_web" };
         let begin = format!(
             "BEGIN {mode}; SET LOCAL ROLE {role}; SET LOCAL statement_timeout = '{seconds}s'"
@@ -123,13 +122,29 @@ impl Sessions {
     }
 }
 
-/// One request's transaction. Dropped, it is rolled back before the session is used again.
+/// One request's transaction. Dropped, it is rolled back at once: a session that waits in a transaction holds locks, on which a new version of the schema would wait.
 #[derive(Debug)]
 pub(super) struct Reader {
     session: Object<Opener>,
+    is_open: bool,
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if self.is_open {
+            // Asked once, it is sent; nobody needs the answer.
+            drop(self.session.client.batch_execute("ROLLBACK").now_or_never());
+        }
+    }
 }
 
 impl Reader {
+    async fn commit(mut self) -> Result<(), Fault> {
+        let committed = self.session.client.batch_execute("COMMIT").await;
+        self.is_open = committed.is_err();
+        committed.map_err(|error| fault(&error))
+    }
+
     pub(super) fn session(&self) -> &Session {
         &self.session
     }

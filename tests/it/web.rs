@@ -6,6 +6,7 @@ use portal_audit::{
     metrics::Metrics,
     serve, web,
 };
+use sha2::{Digest as _, Sha256};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -121,7 +122,7 @@ async fn each_page_is_there_with_its_guards() {
         ("/users/nobody", 404, "no such page"),
         ("/projects/maple", 200, "ada created project maple"),
         ("/pipeline", 200, "Changes without a rule"),
-        ("/assets/style-2.css", 200, "--ground"),
+        ("/assets/style-2.css", 404, ""),
         ("/assets/..%2f..%2fCargo.toml", 404, ""),
         ("/nothing", 404, "no such page"),
         ("/livez", 200, "ok"),
@@ -139,6 +140,25 @@ async fn each_page_is_there_with_its_guards() {
         for foreign in ["src=\"http", "href=\"http", "style=\"", "<script", "onclick"] {
             assert!(!answer.body.contains(foreign), "{path} has {foreign}");
         }
+    }
+    // What a page needs beside itself has the hash of its bytes in its name, and is kept for ever; a name of other bytes is nothing.
+    let page = site.get("/facilities").await.body;
+    let assets = page.split("\"/assets/").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let mut assets: Vec<&str> = assets.collect();
+    assets.sort_unstable();
+    assets.dedup();
+    assert_eq!(assets.len(), 3, "{assets:?}");
+    for name in assets {
+        let (stem, rest) = name.split_once('-').unwrap();
+        let (hash, end) = rest.split_once('.').unwrap();
+        let answer = site.get(&format!("/assets/{name}")).await;
+        assert_eq!(answer.status, 200, "{name}");
+        assert!(answer.head.contains("cache-control: public, max-age=31536000, immutable"));
+        let found = Sha256::digest(&answer.body);
+        let found: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(hash.len() == 16 && found.starts_with(hash), "{name} is {found}");
+        let older = format!("/assets/{stem}-0123456789abcdef.{end}");
+        assert_eq!(site.get(&older).await.status, 404);
     }
     let id: String = value(
         &portal.audit,
@@ -297,8 +317,29 @@ async fn a_token_shows_what_its_user_may_see() {
         "{}",
         signed.head
     );
+    assert!(
+        signed.head.contains("set-cookie: __host-portal_audit_token=of-bo; path=/;"),
+        "{}",
+        signed.head
+    );
+    assert!(
+        signed.head.contains("; secure;") && !signed.head.contains("domain="),
+        "{}",
+        signed.head
+    );
     let page = site.ask("GET /events", &["Cookie: __Host-portal_audit_token=of-bo"], "").await;
     assert!(page.status == 200 && page.body.contains("Sign out"));
+    // Who guesses is stopped, by the form and by the header; who was right is not.
+    for n in 0..18 {
+        assert_eq!(login("same-origin", &format!("guess-{n}")).await.status, 401, "{n}");
+    }
+    let stopped = login("same-origin", "of-cy").await;
+    assert!(stopped.status == 429 && stopped.body.contains("Wait a minute"), "{}", stopped.body);
+    let guess = site.ask("GET /events", &["Authorization: Bearer of-cy"], "").await;
+    assert!(guess.status == 429 && guess.head.contains("retry-after: 60"), "{}", guess.head);
+    for headers in [&bo, &root] {
+        assert_eq!(site.ask("GET /events", headers, "").await.status, 200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,6 +348,10 @@ async fn the_api_is_as_it_is_described() {
     world(&portal).await;
     let site = Site::of(&portal, Access::Loopback, &[]).await;
     let described = site.json("/openapi.json", &[]).await;
+    let answer = site.ask("GET /api/v1/openapi.json", &[], "").await;
+    let tag = answer.head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+    let had = format!("If-None-Match: {}", tag.replace("w/", "W/"));
+    assert_eq!(site.ask("GET /api/v1/openapi.json", &[&had], "").await.status, 304);
     let required = |schema: &serde_json::Value| -> Vec<String> {
         let mut names: Vec<String> = schema["required"]
             .as_array()

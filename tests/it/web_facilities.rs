@@ -220,6 +220,10 @@ async fn feeds_tell_each_change_once_and_in_order() {
     // A reader that asks again finds the same entries, and the same in JSON.
     let again = site.get("/facilities.atom").await;
     assert_eq!(xml(&again.body), xml(&answer.body));
+    // One that has them is told so, and nobody asks the database for it within half a minute.
+    assert!(again.head.contains("cache-control: private, max-age=30"), "{}", again.head);
+    let tag = again.head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+    let had = format!("If-None-Match: {}", tag.replace("w/", "W/"));
     let answer = site.get("/facilities.json").await;
     assert!(answer.head.contains("content-type: application/feed+json"), "{}", answer.head);
     let body = answer.body.find('{').unwrap()..=answer.body.rfind('}').unwrap();
@@ -228,6 +232,10 @@ async fn feeds_tell_each_change_once_and_in_order() {
     let items = json["items"].as_array().unwrap();
     let same: Vec<&str> = items.iter().map(|item| item["id"].as_str().unwrap()).collect();
     assert_eq!(same, told.iter().map(|entry| entry[1].as_str()).collect::<Vec<_>>());
+    run(&portal.audit, "DROP SCHEMA portal_audit CASCADE").await;
+    let answer = site.ask("GET /facilities.atom", &[&had], "").await;
+    assert!(answer.status == 304 && !answer.body.contains("<feed"), "{}", answer.head);
+    assert_eq!(site.get("/facilities.json").await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

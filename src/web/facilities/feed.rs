@@ -1,17 +1,16 @@
 //! Changes of facilities as feeds: Atom (RFC 4287) and JSON Feed 1.1, newest first. An entry keeps its id, so a reader shows it once.
 
 use super::{
-    super::{Fault, Visitor, Web, reader::Reader},
+    super::{
+        Fault, Visitor, Web,
+        reader::Reader,
+        unchanged::{FEED_KEPT, Text},
+    },
     read_all,
 };
 use crate::{facility::Span, map, show::visible};
 use askama::Template;
-use axum::{
-    Extension,
-    extract::State,
-    http::{HeaderValue, header},
-    response::{IntoResponse, Response},
-};
+use axum::{Extension, extract::State, http::HeaderMap, response::Response};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -135,21 +134,33 @@ struct Atom {
 pub(in crate::web) async fn atom(
     State(web): State<Arc<Web>>,
     Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
 ) -> Result<Response, Fault> {
-    let (id, entries) = entries(&web, &visitor).await?;
+    let feed = web.feeds.of(&visitor, "atom", atom_text(&web, &visitor)).await?;
+    Ok(feed.answer(&headers, FEED_KEPT))
+}
+
+async fn atom_text(web: &Web, visitor: &Visitor) -> Result<Text, Fault> {
+    let (id, entries) = entries(web, visitor).await?;
     // Before the first change, a time that stays.
     let updated = entries
         .first()
         .map_or_else(|| "1970-01-01T00:00:00Z".to_owned(), |entry| entry.time.clone());
     let text = Atom { id, updated, entries }.render()?;
-    Ok(answer("application/atom+xml; charset=utf-8", text))
+    Ok(Text::new("application/atom+xml; charset=utf-8", text))
 }
 
 pub(in crate::web) async fn json_feed(
     State(web): State<Arc<Web>>,
     Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
 ) -> Result<Response, Fault> {
-    let (_, entries) = entries(&web, &visitor).await?;
+    let feed = web.feeds.of(&visitor, "json", json_text(&web, &visitor)).await?;
+    Ok(feed.answer(&headers, FEED_KEPT))
+}
+
+async fn json_text(web: &Web, visitor: &Visitor) -> Result<Text, Fault> {
+    let (_, entries) = entries(web, visitor).await?;
     let items = entries.iter().map(|entry| {
         json!({
             "id": entry.id, "url": entry.path, "title": entry.title, "content_text": entry.text,
@@ -163,9 +174,5 @@ pub(in crate::web) async fn json_feed(
         "feed_url": "/facilities.json",
         "items": items.collect::<Vec<_>>(),
     });
-    Ok(answer("application/feed+json; charset=utf-8", feed.to_string()))
-}
-
-fn answer(kind: &'static str, text: String) -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(kind))], text).into_response()
+    Ok(Text::new("application/feed+json; charset=utf-8", feed.to_string()))
 }
