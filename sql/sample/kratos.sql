@@ -176,13 +176,13 @@ CREATE PROCEDURE submit(flow INT) LANGUAGE sql AS
   $$ UPDATE selfservice_login_flows SET submit_count = submit_count + 1 WHERE id = id(flow) $$;
 
 -- A session with its device, in one transaction.
-CREATE PROCEDURE open_session(session INT, identity INT, method TEXT DEFAULT 'password', lasts INTERVAL DEFAULT '1 day') LANGUAGE plpgsql AS $$
+CREATE PROCEDURE open_session(session INT, identity INT, method TEXT DEFAULT 'password', lasts INTERVAL DEFAULT '1 day', ip TEXT DEFAULT NULL) LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO sessions (id, expires_at, authenticated_at, identity_id, token, active, logout_token, authentication_methods)
   VALUES (id(session), utc() + lasts, utc(), id(identity), secret('token'), true, secret('logout'),
           jsonb_build_array(jsonb_build_object('method', method, 'aal', 'aal1', 'completed_at', utc())));
   INSERT INTO session_devices (session_id, ip_address, user_agent, location, identity_id)
-  VALUES (id(session), '192.0.2.' || session, 'Mozilla/5.0 (X11)', 'Springfield', id(identity));
+  VALUES (id(session), coalesce(ip, '192.0.2.' || session), 'Mozilla/5.0 (X11)', 'Springfield', id(identity));
 END $$;
 
 CREATE PROCEDURE prove_again(session INT, method TEXT, new_aal TEXT DEFAULT 'aal1') LANGUAGE sql AS $$

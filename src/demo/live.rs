@@ -1,8 +1,9 @@
 //! `demo`: the sample portal lives, and its events are printed as they arrive, until Ctrl-C.
 
 use super::{
-    DemoError, IS_STREAMING, POLL_INTERVAL, Sidecar,
+    DemoError, POLL_INTERVAL, Sidecar,
     cluster::Cluster,
+    identity::{self, IDENTITY},
     portal::{self, AUDIT_DATABASE, OWNER, PORTAL_DATABASE, SampleError},
     proof, tell,
 };
@@ -40,13 +41,16 @@ pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
         cluster.installation().version,
         cluster.socket_dir().display()
     ));
-    let settings = portal::create(cluster, true).await.map_err(DemoError::Sample)?;
+    let mut settings = portal::create(cluster, true).await.map_err(DemoError::Sample)?;
+    settings.sources.push(identity::create(cluster).await.map_err(DemoError::Sample)?);
     portal::recall(cluster).await.map_err(DemoError::Sample)?;
+    let sources = settings.sources.len();
     let sentences = sentences(&settings);
     let pages = settings.pages.clone().zip(settings.listen);
     let mut sidecar = Sidecar::start(settings);
     let audit = open(cluster, AUDIT_DATABASE).await?;
-    sidecar.wait_for(&audit, IS_STREAMING).await?;
+    let all = format!("SELECT count(*) = {sources} AND bool_and(state = 'streaming') FROM portal_audit.progress");
+    sidecar.wait_for(&audit, &all).await?;
     let mut beside = JoinSet::new();
     if let Some((pages, address)) = pages {
         let listener = listen(address).await.map_err(DemoError::Listen)?;
@@ -64,6 +68,8 @@ pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
 
     let mut activity = JoinSet::new();
     activity.spawn(act(open(cluster, PORTAL_DATABASE).await?));
+    let visitors = open(cluster, IDENTITY).await?;
+    activity.spawn(async { identity::visit(visitors).await.map_err(DemoError::Sample) });
     let screen = Screen::new();
     let mut seen = Seen { since: start_of_stream(&audit).await?, ids: Vec::new() };
     let asked_to_stop = crate::pipeline::asked_to_stop();
@@ -92,9 +98,13 @@ pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
     let reached = format!("SELECT bool_and(end_lsn >= '{end}') FROM portal_audit.progress");
     sidecar.wait_for(&audit, &reached).await?;
     sidecar.stop().await?;
-    let proof = proof::compare(&portal, &audit, "portal").await.map_err(DemoError::Sample)?;
+    let proof = proof::compare(&portal, &audit, "portal").await;
+    let mut proof = proof.map_err(DemoError::Sample)?;
+    let identity = open(cluster, IDENTITY).await?;
+    let compared = identity::compare(&identity, &audit, &mut proof).await;
+    compared.map_err(DemoError::Sample)?;
     tell(&format!(
-        "{} row changes became {} events: {} lost, {} doubled, by the portal's own journal.",
+        "{} row changes became {} events: {} lost, {} doubled, by what portal and identity server wrote down themselves.",
         count(proof.changes),
         count(proof.events),
         proof.lost,
@@ -122,8 +132,9 @@ async fn open(cluster: &Cluster, database: &str) -> Result<Session, DemoError> {
 }
 
 fn sentences(settings: &Settings) -> HashMap<String, String> {
-    let rules = settings.sources.iter().flat_map(|source| &source.mapping.rules);
-    rules.map(|rule| (rule.event_type.get_ref().clone(), rule.describe.get_ref().clone())).collect()
+    let declared = settings.sources.iter().flat_map(|source| source.mapping.declared());
+    let pairs = declared.map(|(name, says, ..)| (name.get_ref().clone(), says.get_ref().clone()));
+    pairs.collect()
 }
 
 /// What was there before, and three lines to try.

@@ -4,6 +4,7 @@
 
 pub mod cluster;
 mod folder;
+mod identity;
 mod installation;
 mod live;
 mod once;

@@ -58,7 +58,7 @@ pub const PORTAL_DATABASE: &str = "portal";
 /// The audit database, named as its admins name it.
 pub const AUDIT_DATABASE: &str = "portal-audit";
 /// The role by which the sidecar reads; its source's name too.
-const SOURCE_ROLE: &str = "portal_audit";
+pub(super) const SOURCE_ROLE: &str = "portal_audit";
 /// The role by which it writes.
 const AUDIT_ROLE: &str = "portal_audit_sidecar";
 /// The login of the pages.

@@ -29,7 +29,9 @@ export async function start(program) {
   await until("numbers", () => hasNumbers(url));
   return {
     url,
-    // Its last line compares what was written with the portal's own journal.
+    // Where its server listens, beside the pages.
+    socket: /^PostgreSQL \S+ in (\S+)$/m.exec(said)[1],
+    // Its last line compares what was written with what portal and identity server wrote down themselves.
     async stop() {
       demo.kill("SIGINT");
       const code = await ended;

@@ -8,6 +8,7 @@ import { keys } from "./keys.mjs";
 import { LOOKS, fetched, look, weigh } from "./looks.mjs";
 import { refuses } from "./refuses.mjs";
 import { report } from "./report.mjs";
+import { signIn } from "./signin.mjs";
 import { chromium } from "./tools.mjs";
 
 const SHOTS = resolve("../../target/browser");
@@ -23,8 +24,9 @@ async function watched(browser, base, options, noted) {
     if (url.origin !== base && url.protocol !== "data:") noted.faults.push(`a request to ${url.origin}`);
   });
   context.on("console", (message) => {
-    // A page that rightly answers 400 or 404 is told as a fault to load it.
-    const isAnswer = /the server responded with a status of 40[04]/.test(message.text());
+    // A page that rightly answers so is told as a fault to load it.
+    const status = /the server responded with a status of (\d+)/.exec(message.text())?.[1];
+    const isAnswer = (noted.answers ?? ["400", "404"]).includes(status);
     if (message.type() === "error" && !isAnswer) noted.faults.push(`the console says: ${message.text()}`);
   });
   context.on("weberror", (error) => noted.faults.push(`a script failed: ${error.error().message}`));
@@ -67,7 +69,6 @@ async function places(tab, base) {
     { name: "project", path: "/projects/latencymap" },
     { name: "experiment", path: await path("type:experiment_created", 'dl.facts a[href^="/experiments/"]') },
     { name: "pipeline", path: "/pipeline" },
-    { name: "login", path: "/login" },
     { name: "missing", path: "/users/nobody-at-all", status: 404 },
   ];
   const { status } = await tab.goto(`${base}/facilities`).then((answer) => ({ status: answer.status() }));
@@ -165,10 +166,11 @@ async function main() {
     const lost = await follow(base, links, all.some(({ name }) => name === "facilities"));
     const narrow = { viewport: { width: 390, height: 844 } };
     const unnoticed = await refuses((noted) => watched(browser, base, narrow, noted), base);
+    const signing = url ? null : await signIn(process.env.BROWSER_PROGRAM, demo.socket, (base, options, noted) => watched(browser, base, options, noted), SHOTS);
     const version = browser.version();
     await browser.close();
     const ended = await demo.stop();
-    return report({ base, version, rows, scripted, plain, keyboard, links, lost, noted, unnoticed, ended, shots: SHOTS, millis: Date.now() - begun });
+    return report({ base, version, rows, scripted, plain, keyboard, links, lost, noted, unnoticed, signing, ended, shots: SHOTS, millis: Date.now() - begun });
   } finally {
     await browser.close();
     await demo.end();

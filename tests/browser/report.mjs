@@ -5,7 +5,7 @@ const painted = (code) => (text) => (isTerminal ? `\x1b[${code}m${text}\x1b[0m` 
 const [bold, dim, red, green] = [1, 2, 31, 32].map(painted);
 const mark = (faults) => (faults ? red(`✗ ${faults}`.padEnd(6)) : green("✓".padEnd(6)));
 
-export function report({ base, version, rows, scripted, plain, keyboard, links, lost, noted, unnoticed, ended, shots, millis }) {
+export function report({ base, version, rows, scripted, plain, keyboard, links, lost, noted, unnoticed, signing, ended, shots, millis }) {
   const faults = [];
   const out = (line = "") => console.log(line);
   out(bold(`\nThe pages of ${base} in Chromium ${version}\n`));
@@ -25,7 +25,7 @@ export function report({ base, version, rows, scripted, plain, keyboard, links, 
     if (verdict === "✗") faults.push(`${name}: ${said} (at ${place})`);
     if (other.verdict === "✗") faults.push(`${name}, without JavaScript: ${other.said} (at ${other.place})`);
   }
-  faults.push(...keyboard.map((fault) => `keyboard: ${fault}`), ...lost, ...new Set(noted.faults), ...unnoticed);
+  faults.push(...keyboard.map((fault) => `keyboard: ${fault}`), ...lost, ...new Set(noted.faults), ...unnoticed, ...(signing ?? []));
   if (ended) faults.push(ended);
   const line = (name, isFine, said) => out(`  ${name.padEnd(62)}${isFine ? green("✓") : red("✗")}          ${dim(said)}`);
   out();
@@ -33,6 +33,7 @@ export function report({ base, version, rows, scripted, plain, keyboard, links, 
   line("every link leads to something", !lost.length, `${links.size} links`);
   line("no other site is asked, console and policy are silent", !noted.faults.length, `${noted.requests} requests`);
   line("a page broken on purpose is refused", !unnoticed.length, "");
+  if (signing) line("people sign in by a token, and by a signed one", !signing.length, "as it is, and without JavaScript");
   line("the demo lost and doubled nothing meanwhile", !ended, "");
   out(`\n  ${dim(`screenshots: ${shots}/*.png`)}`);
   if (faults.length) out(`\n${faults.map((fault) => `${red("✗")} ${fault}`).join("\n")}`);

@@ -93,6 +93,28 @@ async fn ctrl_c_leaves_nothing() {
     leaves_nothing(&folder).await;
 }
 
+/// The identity server is followed beside the portal: logins and failures come by replication, and each is there once.
+#[tokio::test]
+async fn people_sign_in_while_one_looks() {
+    let mut live = Live::start();
+    let mut awaited = vec![" login_succeeded ", "✗ login_failed "];
+    for line in live.lines.by_ref() {
+        let line = line.unwrap();
+        awaited.retain(|said| !line.contains(said));
+        if awaited.is_empty() {
+            break;
+        }
+    }
+    signal(live.child.id(), "INT");
+    let rest = std::thread::spawn(move || live.lines.count());
+    let mut said = String::new();
+    std::io::Read::read_to_string(live.child.stderr.as_mut().unwrap(), &mut said).unwrap();
+    assert!(live.child.wait().unwrap().success() && awaited.is_empty(), "{awaited:?} {said}");
+    assert!(said.contains("0 lost, 0 doubled"), "{said}");
+    rest.join().unwrap();
+    leaves_nothing(&live.folder).await;
+}
+
 #[tokio::test]
 async fn sigkill_leaves_nothing() {
     let mut live = Live::start();
