@@ -104,7 +104,7 @@ impl ShownEvent {
 
     fn payload_value(&self, key: &str) -> Option<Cow<'_, str>> {
         match self.payload.get(key)? {
-            serde_json::Value::String(text) => Some(Cow::from(text.as_str())),
+            serde_json::Value::String(text) => Some(to_the_second(text)),
             serde_json::Value::Array(items) if items.is_empty() => Some(Cow::from(NONE)),
             serde_json::Value::Array(items) => {
                 let items = items
@@ -115,6 +115,13 @@ impl ShownEvent {
             other => Some(Cow::from(other.to_string())),
         }
     }
+}
+
+/// A time as PostgreSQL writes one, to the second and in UTC, as all times are told; another text as it is.
+fn to_the_second(text: &str) -> Cow<'_, str> {
+    DateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f%#z").map_or(Cow::from(text), |at| {
+        Cow::from(at.with_timezone(&Utc).format("%Y-%m-%d %H:%M:%S").to_string())
+    })
 }
 
 /// A text in which control and direction characters are visible escapes, so that a name cannot move the cursor or turn the line around.
@@ -264,6 +271,19 @@ mod tests {
             success: true,
             error_message: None,
             payload: serde_json::json!({"role": "member", "changed": ["a", "b"]}),
+        }
+    }
+
+    #[test]
+    fn times_are_told_to_the_second() {
+        for (text, told) in [
+            ("2026-11-23 05:30:31.033146+00", "2026-11-23 05:30:31"),
+            ("2026-11-23 05:30:31+05:30", "2026-11-23 00:00:31"),
+            ("2026-11-23 05:30:31", "2026-11-23 05:30:31"),
+            ("2026-11-23", "2026-11-23"),
+            ("maple", "maple"),
+        ] {
+            assert_eq!(to_the_second(text), told);
         }
     }
 

@@ -49,7 +49,9 @@ pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
     let pages = settings.pages.clone().zip(settings.listen);
     let mut sidecar = Sidecar::start(settings);
     let audit = open(cluster, AUDIT_DATABASE).await?;
-    let all = format!("SELECT count(*) = {sources} AND bool_and(state = 'streaming') FROM portal_audit.progress");
+    let all = format!(
+        "SELECT count(*) = {sources} AND bool_and(state = 'streaming') FROM portal_audit.progress"
+    );
     sidecar.wait_for(&audit, &all).await?;
     let mut beside = JoinSet::new();
     if let Some((pages, address)) = pages {
@@ -92,16 +94,28 @@ pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
     }
     screen.clear();
     activity.shutdown().await;
+    finish(cluster, &audit, sidecar).await
+}
+
+/// Waits until all is written, and compares it with what the sources wrote down themselves.
+async fn finish(
+    cluster: &Cluster,
+    audit: &Session,
+    mut sidecar: Sidecar,
+) -> Result<ExitCode, DemoError> {
+    // Whoever was told to stop may be in the middle of something, which still commits.
+    const QUIET: &str = "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname IN ('portal', 'identity') AND backend_type = 'client backend' AND state <> 'idle' AND pid <> pg_backend_pid()";
     let portal = open(cluster, PORTAL_DATABASE).await?;
+    sidecar.wait_for(&portal, QUIET).await?;
     let end = portal.client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await;
     let end: String = end.map_err(failed)?.get(0);
     let reached = format!("SELECT bool_and(end_lsn >= '{end}') FROM portal_audit.progress");
-    sidecar.wait_for(&audit, &reached).await?;
+    sidecar.wait_for(audit, &reached).await?;
     sidecar.stop().await?;
-    let proof = proof::compare(&portal, &audit, "portal").await;
+    let proof = proof::compare(&portal, audit, "portal").await;
     let mut proof = proof.map_err(DemoError::Sample)?;
     let identity = open(cluster, IDENTITY).await?;
-    let compared = identity::compare(&identity, &audit, &mut proof).await;
+    let compared = identity::compare(&identity, audit, &mut proof).await;
     compared.map_err(DemoError::Sample)?;
     tell(&format!(
         "{} row changes became {} events: {} lost, {} doubled, by what portal and identity server wrote down themselves.",

@@ -17,11 +17,11 @@ pub(super) struct Daily {
     pub(super) counts: Vec<(u64, u64)>,
 }
 
-/// The least round number (1, 2 or 5 times a power of ten) at or above `highest`.
+/// The least number at or above `highest` that is round, and so is its half.
 fn round_up(highest: u64) -> u64 {
     let mut step = 1_u64;
     loop {
-        for factor in [1, 2, 5] {
+        for factor in [2, 4, 6, 8, 10, 12, 16] {
             let round = step.saturating_mul(factor);
             if round >= highest {
                 return round;
@@ -86,7 +86,9 @@ mod tests {
 
     #[test]
     fn axes_end_at_round_numbers() {
-        for (highest, round) in [(1, 1), (3, 5), (5, 5), (6, 10), (11, 20), (4_999, 5_000)] {
+        for (highest, round) in
+            [(1, 2), (3, 4), (5, 6), (11, 12), (17, 20), (104, 120), (4_999, 6_000)]
+        {
             assert_eq!(round_up(highest), round);
         }
     }

@@ -59,8 +59,9 @@ impl Kept {
             return Ok(numbers);
         }
         let rows = reader.rows(QUERY, &[&at]).await?;
-        let numbers = Arc::new(rows.iter().map(|row| (row.get(0), row.get(1))).collect());
-        if is_kept {
+        let numbers: Numbers = Arc::new(rows.iter().map(|row| (row.get(0), row.get(1))).collect());
+        // While the tables are being filled for the first time, nothing was there yet.
+        if is_kept && numbers.values().any(|number| *number > 0) {
             self.keep(key, Instant::now(), &numbers);
         }
         Ok(numbers)

@@ -72,7 +72,7 @@ struct Asked {
 }
 
 const SELF: Asked = Asked {
-    title: "Then",
+    title: "As it stands",
     heads: &["Since", "State", "Category", "Organization"],
     query: "SELECT t.since, NULL, t.state, NULL, t.facts ->> 'category', NULL, t.facts ->> 'organization', 'organization' FROM portal_audit.there($1, $4) t WHERE t.within = portal_audit.short($2) AND t.name = portal_audit.short($3)",
 };

@@ -192,7 +192,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "tools", "web",
         ],
     ),
-    ("use ring::", &["note", "proof"]),
+    ("use ring::", &["note", "proof", "web"]),
     ("indicatif", &["export", "proof"]),
     ("rustls", &["connect"]),
     ("x509_cert", &["connect"]),
