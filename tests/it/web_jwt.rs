@@ -271,17 +271,21 @@ async fn no_token_lets_in_whom_its_issuer_did_not_name() {
         attacks.push(("alg none", format!("{message}.")));
         attacks.push(("alg none, signed", format!("{message}.{sign}")));
     }
+    let mut taken = Vec::new();
     for (what, token) in &attacks {
         for header in
             [format!("Authorization: Bearer {token}"), format!("Cookie: {COOKIE}={token}")]
         {
             let answer = site.ask("GET /api/v1/events", &[&header], "").await;
-            assert_eq!(answer.status, 401, "{what}: {}", answer.body);
+            if answer.status != 401 {
+                taken.push(*what);
+            }
             for said in ["maple", "root", "deploy-key", &token[token.len() / 2..]] {
                 assert!(said.is_empty() || !answer.body.contains(said), "{what} says {said}");
             }
         }
     }
+    assert!(taken.is_empty(), "{taken:?}");
     // Beside a good one: which of the two is meant, nobody can say.
     let (bearer, cookie) =
         (format!("Authorization: Bearer {good}"), format!("Cookie: {COOKIE}={good}"));
