@@ -172,7 +172,7 @@ fn refuse(refused: &Refused) -> Response {
         return page::fault(StatusCode::SERVICE_UNAVAILABLE, message);
     }
     tracing::debug!(error = %refused, "a token was refused");
-    let message = format!("Not signed in: {refused}.");
+    let message = format!("Your token was refused: {refused}.");
     unauthorized(&message, "Bearer error=\"invalid_token\"")
 }
 

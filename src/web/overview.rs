@@ -156,13 +156,8 @@ async fn numbers(
     let now = kept.at(reader, at, now).await?;
     let cards = CARDS.iter().filter_map(|(key, name, search)| {
         let number = *now.get(*key)?;
-        let change = match number - before.get(*key).copied().unwrap_or(0) {
-            0 => "as 30 days before".to_owned(),
-            more if more > 0 => {
-                format!("{} more than 30 days before", show::count(more.unsigned_abs()))
-            }
-            less => format!("{} fewer than 30 days before", show::count(less.unsigned_abs())),
-        };
+        let before = before.get(*key).copied().unwrap_or(0);
+        let change = format!("30 days before: {}", show::count(before.unsigned_abs()));
         let link = format!("/events?q={}", page::escaped(search));
         Some(Card { name, number: show::count(number.unsigned_abs()), change, link })
     });

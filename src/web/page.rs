@@ -88,12 +88,17 @@ pub(super) fn html(status: StatusCode, template: &impl Template) -> Result<Respo
 #[template(path = "fault.html")]
 struct FaultPage<'a> {
     status: u16,
+    reason: &'a str,
     message: &'a str,
 }
 
 /// The page in place of one that is not there.
 pub(super) fn fault(status: StatusCode, message: &str) -> Response {
-    let page = FaultPage { status: status.as_u16(), message };
+    let reason = match status {
+        StatusCode::UNAUTHORIZED => "Not signed in",
+        status => status.canonical_reason().unwrap_or("Fault"),
+    };
+    let page = FaultPage { status: status.as_u16(), reason, message };
     html(status, &page).unwrap_or_else(|_undrawn| status.into_response())
 }
 
