@@ -122,14 +122,11 @@ fn now() -> i64 {
     i64::try_from(jsonwebtoken::get_current_timestamp()).unwrap()
 }
 
-/// A token's claims as they should be, and what is changed of them; `null` takes one away.
+/// A token's claims as they should be, but for those that are changed.
 fn claims(changed: Value) -> Value {
     let mut claims = json!({ "iss": ISSUER, "aud": AUDIENCE, "sub": "bo", "exp": now() + 600, "nbf": now() - 5, "iat": now() - 5 });
     for (name, value) in changed.as_object().unwrap() {
         claims[name] = value.clone();
-        if value.is_null() {
-            claims.as_object_mut().unwrap().remove(name);
-        }
     }
     claims
 }
@@ -186,30 +183,20 @@ async fn a_signed_token_shows_what_its_subject_may_see() {
     assert_eq!(site.get("/login").await.status, 404);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_token_lets_in_whom_its_issuer_did_not_name() {
-    let portal = sample("jwt_attacks").await;
-    world(&portal).await;
-    let issuer = Issuer::new();
-    let site = Site::of(&portal, Access::Jwt(issuer.settings()), &["root"]).await;
-    let root = claims(json!({ "sub": "root" }));
+/// What an attack is, and its token.
+type Attack = (&'static str, String);
+
+fn root() -> Value {
+    claims(json!({ "sub": "root" }))
+}
+
+/// Tokens that are not signed, or not what was signed.
+fn broken(issuer: &Issuer) -> Vec<Attack> {
     let good = issuer.token(&claims(json!({})));
-    let es = json!({ "alg": "ES256", "kid": "e" });
-    let signed = |changed: Value| issuer.token(&claims(changed));
-    let hmac = |secret: &[u8]| {
-        let message = message(&json!({ "alg": "HS256", "kid": "r" }), &root);
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());
-        format!("{message}.{}", b64(tag))
-    };
-    let rsa = |alg: &str, with: &'static dyn RsaEncoding| {
-        let message = message(&json!({ "alg": alg, "kid": "r" }), &root);
-        format!("{message}.{}", b64(issuer.sign_rsa(with, &message)))
-    };
-    let own = Issuer::new();
     let (head, rest) = good.split_once('.').unwrap();
     let (body, sign) = rest.split_once('.').unwrap();
     let mut attacks = vec![
-        ("its signature is another's", format!("{head}.{}.{sign}", b64(root.to_string()))),
+        ("its signature is another's", format!("{head}.{}.{sign}", b64(root().to_string()))),
         ("no signature", format!("{head}.{body}.")),
         ("half a signature", format!("{head}.{body}.{}", &sign[..sign.len() / 2])),
         ("two parts", format!("{head}.{body}")),
@@ -217,68 +204,98 @@ async fn no_token_lets_in_whom_its_issuer_did_not_name() {
         ("not base64url", format!("{head}.{body}.{sign}=")),
         ("nothing", String::new()),
         ("not JSON", format!("{}.{body}.{sign}", b64("{"))),
+    ];
+    for alg in ["none", "None", "NONE", ""] {
+        let message = message(&json!({ "alg": alg, "kid": "e" }), &root());
+        attacks.push(("alg none", format!("{message}.")));
+        attacks.push(("alg none, signed", format!("{message}.{sign}")));
+    }
+    attacks
+}
+
+/// Tokens that are signed, by another key or in another way than the issuer's.
+fn forged(issuer: &Issuer) -> Vec<Attack> {
+    let hmac = |secret: &[u8]| {
+        let message = message(&json!({ "alg": "HS256", "kid": "r" }), &root());
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), message.as_bytes());
+        format!("{message}.{}", b64(tag))
+    };
+    let rsa = |alg: &str, with: &'static dyn RsaEncoding| {
+        let message = message(&json!({ "alg": alg, "kid": "r" }), &root());
+        format!("{message}.{}", b64(issuer.sign_rsa(with, &message)))
+    };
+    let by = |key: &str, header: Value| issuer.sign(key, &header, &root());
+    let own = Issuer::new();
+    let by_own = |header: Value| own.sign("e", &header, &root());
+    let (jwk, jku) = (own.keys()[1].clone(), "http://127.0.0.1:9/keys");
+    let crit = json!({ "alg": "ES256", "kid": "e", "crit": ["b64"], "b64": false });
+    vec![
         ("HMAC by the modulus", hmac(&issuer.modulus())),
         ("HMAC by the modulus as it is written", hmac(b64(issuer.modulus()).as_bytes())),
         ("HMAC by the file of keys", hmac(&std::fs::read(issuer.file()).unwrap())),
         ("HMAC by nothing", hmac(b"")),
-        ("the key of another algorithm", issuer.sign("r", &es, &root)),
-        ("another key of the set", issuer.sign("d", &json!({ "alg": "EdDSA", "kid": "e" }), &root)),
+        ("the key of another algorithm", by("r", json!({ "alg": "ES256", "kid": "e" }))),
+        ("another key of the set", by("d", json!({ "alg": "EdDSA", "kid": "e" }))),
         ("an algorithm that the key is not for", rsa("PS256", &RSA_PSS_SHA256)),
         ("a longer hash than the key is for", rsa("RS512", &RSA_PKCS1_SHA512)),
-        ("a key for encryption", issuer.sign("r", &json!({ "alg": "RS256", "kid": "x" }), &root)),
-        ("a key of its own", own.token(&root)),
-        (
-            "a key that it brings",
-            own.sign("e", &json!({ "alg": "ES256", "kid": "e", "jwk": own.keys()[1] }), &root),
-        ),
-        (
-            "a key elsewhere",
-            own.sign(
-                "e",
-                &json!({ "alg": "ES256", "kid": "e", "jku": "http://127.0.0.1:9/keys" }),
-                &root,
-            ),
-        ),
-        ("unknown kid", issuer.sign("e", &json!({ "alg": "ES256", "kid": "../e" }), &root)),
-        ("no kid", issuer.sign("e", &json!({ "alg": "ES256" }), &root)),
-        (
-            "an extension that must be understood",
-            issuer.sign(
-                "e",
-                &json!({ "alg": "ES256", "kid": "e", "crit": ["b64"], "b64": false }),
-                &root,
-            ),
-        ),
-        ("expired", signed(json!({ "sub": "root", "exp": now() - 120 }))),
-        ("no end", signed(json!({ "sub": "root", "exp": null }))),
-        ("an end in words", signed(json!({ "sub": "root", "exp": "9999999999" }))),
-        ("an end before the epoch", signed(json!({ "sub": "root", "exp": -1 }))),
-        ("not yet", signed(json!({ "sub": "root", "nbf": now() + 120 }))),
-        ("another issuer", signed(json!({ "sub": "root", "iss": "https://id.example" }))),
-        ("no issuer", signed(json!({ "sub": "root", "iss": null }))),
-        ("another audience", signed(json!({ "sub": "root", "aud": ["portal", "portal-audit-2"] }))),
-        ("no audience", signed(json!({ "sub": "root", "aud": null }))),
-        ("no name", signed(json!({ "sub": null }))),
-        ("an empty name", signed(json!({ "sub": "" }))),
-        ("a number for a name", signed(json!({ "sub": 7 }))),
-        ("names", signed(json!({ "sub": ["bo", "root"] }))),
-        ("a name with a control character", signed(json!({ "sub": "root\u{0}" }))),
-        ("a long name", signed(json!({ "sub": "x".repeat(513) }))),
-        ("a huge token", signed(json!({ "sub": "root", "pad": "x".repeat(9_000) }))),
-    ];
-    for alg in ["none", "None", "NONE", ""] {
-        let message = message(&json!({ "alg": alg, "kid": "e" }), &root);
-        attacks.push(("alg none", format!("{message}.")));
-        attacks.push(("alg none, signed", format!("{message}.{sign}")));
-    }
+        ("a key for encryption", by("r", json!({ "alg": "RS256", "kid": "x" }))),
+        ("unknown kid", by("e", json!({ "alg": "ES256", "kid": "../e" }))),
+        ("no kid", by("e", json!({ "alg": "ES256" }))),
+        ("an extension that must be understood", by("e", crit)),
+        ("a key of its own", by_own(json!({ "alg": "ES256", "kid": "e" }))),
+        ("a key that it brings", by_own(json!({ "alg": "ES256", "kid": "e", "jwk": jwk }))),
+        ("a key elsewhere", by_own(json!({ "alg": "ES256", "kid": "e", "jku": jku }))),
+    ]
+}
+
+/// Tokens of the issuer that are not for now, not for us, or name nobody.
+fn unfit(issuer: &Issuer) -> Vec<Attack> {
+    let signed = |name: &str, value: Value| {
+        let mut claims = root();
+        claims[name] = value;
+        issuer.token(&claims)
+    };
+    let without = |name: &str| {
+        let mut claims = root();
+        claims.as_object_mut().unwrap().remove(name);
+        issuer.token(&claims)
+    };
+    vec![
+        ("expired", signed("exp", json!(now() - 120))),
+        ("no end", without("exp")),
+        ("an end in words", signed("exp", json!("9999999999"))),
+        ("an end before the epoch", signed("exp", json!(-1))),
+        ("not yet", signed("nbf", json!(now() + 120))),
+        ("another issuer", signed("iss", json!("https://id.example"))),
+        ("no issuer", without("iss")),
+        ("another audience", signed("aud", json!(["portal", "portal-audit-2"]))),
+        ("no audience", without("aud")),
+        ("no name", without("sub")),
+        ("an empty name", signed("sub", json!(""))),
+        ("a number for a name", signed("sub", json!(7))),
+        ("names", signed("sub", json!(["bo", "root"]))),
+        ("a name with a control character", signed("sub", json!("root\u{0}"))),
+        ("a long name", signed("sub", json!("x".repeat(513)))),
+        ("a huge token", signed("pad", json!("x".repeat(9_000)))),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_lets_in_whom_its_issuer_did_not_name() {
+    let portal = sample("jwt_attacks").await;
+    world(&portal).await;
+    let issuer = Issuer::new();
+    let site = Site::of(&portal, Access::Jwt(issuer.settings()), &["root"]).await;
+    // They are refused for what is wrong with them, and for nothing else.
+    assert_eq!(bearing(&site, &issuer.token(&root())).await.status, 200);
     let mut taken = Vec::new();
-    for (what, token) in &attacks {
+    for (what, token) in [broken(&issuer), forged(&issuer), unfit(&issuer)].concat() {
         for header in
             [format!("Authorization: Bearer {token}"), format!("Cookie: {COOKIE}={token}")]
         {
             let answer = site.ask("GET /api/v1/events", &[&header], "").await;
             if answer.status != 401 {
-                taken.push(*what);
+                taken.push(what);
             }
             for said in ["maple", "root", "deploy-key", &token[token.len() / 2..]] {
                 assert!(said.is_empty() || !answer.body.contains(said), "{what} says {said}");
@@ -286,9 +303,17 @@ async fn no_token_lets_in_whom_its_issuer_did_not_name() {
         }
     }
     assert!(taken.is_empty(), "{taken:?}");
-    // Beside a good one: which of the two is meant, nobody can say.
-    let (bearer, cookie) =
-        (format!("Authorization: Bearer {good}"), format!("Cookie: {COOKIE}={good}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_credentials_there_is_none_and_no_claim_widens_one() {
+    let portal = sample("jwt_two").await;
+    world(&portal).await;
+    let issuer = Issuer::new();
+    let site = Site::of(&portal, Access::Jwt(issuer.settings()), &["root"]).await;
+    let good = issuer.token(&claims(json!({})));
+    let bearer = format!("Authorization: Bearer {good}");
+    let cookie = format!("Cookie: {COOKIE}={good}");
     for headers in [
         vec![bearer.as_str(), &bearer],
         vec![&cookie, &cookie],
@@ -298,16 +323,14 @@ async fn no_token_lets_in_whom_its_issuer_did_not_name() {
     ] {
         assert_eq!(site.ask("GET /api/v1/events", &headers, "").await.status, 401, "{headers:?}");
     }
-    // What another says about themselves widens nothing: the row policies know bo by name alone.
-    let wide = signed(
+    // The row policies know bo by name alone.
+    let wide = issuer.token(&claims(
         json!({ "role": "admin", "groups": ["root"], "admin": true, "preferred_username": "root" }),
-    );
+    ));
     let answer = bearing(&site, &wide).await;
     assert!(answer.status == 200 && !answer.body.contains("deploy-key"), "{}", answer.body);
-    assert_eq!(
-        site.ask("GET /pipeline", &[&format!("Authorization: Bearer {wide}")], "").await.status,
-        403
-    );
+    let wide = format!("Authorization: Bearer {wide}");
+    assert_eq!(site.ask("GET /pipeline", &[&wide], "").await.status, 403);
 }
 
 #[tokio::test(flavor = "multi_thread")]
