@@ -13,11 +13,13 @@
 //! # Who sees what
 //! The pages read with one role, `portal_audit_web`, and say for whom at the begin of each transaction; the row policies of the audit database decide the rest. Nothing here filters by user.
 //!
+//! Who asks is known by one of four ways ([`crate::config::Access`]): the machine itself, a token of ours, a proxy's header, or a token that the portal's identity server signed. Another site may lead somebody here, and nothing else.
+//!
 //! # What is recorded
 //! Each export is an event `log_exported`, written before its first byte leaves. Looking at a search, an event or a subject is an event `log_read`, of visitors with a name and once an hour for the same thing.
 //!
 //! # What one visitor cannot do to others
-//! Pages have four sessions of the audit database and exports two of their own; who finds none within five seconds is told to come back (503). A page's statement ends after ten seconds, a visitor begins six exports a minute, and long addresses, heads and forms are refused. The sidecar that writes has its own sessions.
+//! Pages have four sessions of the audit database and exports two of their own; who finds none within five seconds is told to come back (503). A page's statement ends after ten seconds, a visitor begins six exports a minute, and long addresses, heads and forms are refused. An address tries twenty different wrong tokens a minute; feeds are made once in half a minute for each viewer. The sidecar that writes has its own sessions.
 
 mod access;
 mod api;
