@@ -169,10 +169,16 @@ COMMENT ON COLUMN portal_audit.active.name IS 'As in portal_audit.active_days';
 COMMENT ON COLUMN portal_audit.active.first IS 'First event of all';
 
 -- How an event becomes points: by the convention of its type's name, so that a type that a mapping adds is understood without a change here.
+CREATE OR REPLACE FUNCTION portal_audit.shortened(p_name TEXT) RETURNS TEXT
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT left(p_name, 64) || '… sha256:' || encode(sha256(convert_to(p_name, 'UTF8')), 'hex')
+$$;
+COMMENT ON FUNCTION portal_audit.shortened IS 'What stands for a name that an index cannot hold; for portal_audit.short';
+
+-- Apart from the function above, which changes with the settings in the eyes of PostgreSQL, this one becomes part of each query that calls it.
 CREATE OR REPLACE FUNCTION portal_audit.short(p_name TEXT) RETURNS TEXT
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-  SELECT CASE WHEN octet_length(p_name) <= 600 THEN p_name
-              ELSE left(p_name, 64) || '… sha256:' || encode(sha256(convert_to(p_name, 'UTF8')), 'hex') END
+  SELECT CASE WHEN octet_length(p_name) <= 600 THEN p_name ELSE portal_audit.shortened(p_name) END
 $$;
 COMMENT ON FUNCTION portal_audit.short IS 'A name that an index can hold: one of more than 600 bytes is its first 64 characters and its hash';
 
@@ -188,134 +194,184 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 $$;
 COMMENT ON FUNCTION portal_audit.change_of IS 'What an event type says of its subject''s own life: created, frozen, deleted, …; NULL: nothing';
 
-CREATE OR REPLACE FUNCTION portal_audit.lsn_of(p_payload JSONB) RETURNS PG_LSN
+-- They took other arguments once.
+DROP FUNCTION IF EXISTS portal_audit.span(TEXT[], TEXT[], TEXT[]), portal_audit.lsn_of(JSONB), portal_audit.n_of(JSONB);
+CREATE OR REPLACE FUNCTION portal_audit.lsn_of(p_text TEXT) RETURNS PG_LSN
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-  SELECT CASE WHEN p_payload #>> '{_audit,lsn}' ~ '^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$' THEN (p_payload #>> '{_audit,lsn}')::pg_lsn ELSE '0/0' END
+  SELECT CASE WHEN p_text ~ '^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$' THEN p_text::pg_lsn ELSE '0/0' END
 $$;
-COMMENT ON FUNCTION portal_audit.lsn_of IS 'Position in the source''s log that an event''s payload names; 0/0 if it names none';
+COMMENT ON FUNCTION portal_audit.lsn_of IS 'Position in the source''s log, as an event''s payload names it; 0/0 if it is none';
 
-CREATE OR REPLACE FUNCTION portal_audit.n_of(p_payload JSONB) RETURNS BIGINT
+CREATE OR REPLACE FUNCTION portal_audit.n_of(p_text TEXT) RETURNS BIGINT
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-  SELECT CASE WHEN p_payload #>> '{_audit,n}' ~ '^[0-9]{1,18}$' THEN (p_payload #>> '{_audit,n}')::bigint ELSE 0 END
+  SELECT CASE WHEN p_text ~ '^[0-9]{1,18}$' THEN p_text::bigint ELSE 0 END
 $$;
-COMMENT ON FUNCTION portal_audit.n_of IS 'Number within its transaction that an event''s payload names, else 0';
+COMMENT ON FUNCTION portal_audit.n_of IS 'Number within its transaction, as an event''s payload names it, else 0';
 
--- The lifetimes of some subjects, made anew from their points.
-CREATE OR REPLACE FUNCTION portal_audit.span(p_types TEXT[], p_withins TEXT[], p_subjects TEXT[]) RETURNS VOID
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+-- The lifetimes of some subjects from a time on, made anew from their points. What was before stays, so that a subject with a long life costs no
+-- more than a short one: its points are read from there on, and the one before them.
+--
+-- Here and in `take` plans are forced: each row is found by an index. The tables may never have been analysed, and a plan is kept from when they
+-- were empty.
+CREATE OR REPLACE FUNCTION portal_audit.span(p_from portal_audit.lifetimes[], p_added BIGINT[]) RETURNS VOID
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
+DECLARE
+  born portal_audit.lifetimes[];
+  late portal_audit.lifetimes[];
 BEGIN
-  DELETE FROM portal_audit.lifetimes l USING unnest(p_types, p_withins, p_subjects) AS k (subject_type, within, subject)
-   WHERE (l.subject_type, l.within, l.subject) = (k.subject_type, k.within, k.subject);
-  INSERT INTO portal_audit.lifetimes (subject_type, within, subject, began, began_lsn, began_n, ended, began_uuid, ended_uuid, old_within, old_name)
-  SELECT subject_type, within, subject, at, lsn, n, next_at, event_uuid, next_uuid, old_within, old_name
-    FROM (SELECT e.*, lead(at) OVER w AS next_at, lead(event_uuid) OVER w AS next_uuid
-            FROM (SELECT p.*, coalesce(lag(p.ends) OVER (PARTITION BY p.subject_type, p.within, p.subject ORDER BY p.at, p.lsn, p.n, p.event_uuid), true) AS was
-                    FROM (SELECT DISTINCT * FROM unnest(p_types, p_withins, p_subjects) AS k (subject_type, within, subject)) AS k
-                    JOIN portal_audit.lifetime_points p USING (subject_type, within, subject)) AS e
-           WHERE ends <> was
-          WINDOW w AS (PARTITION BY subject_type, within, subject ORDER BY at, lsn, n, event_uuid)) AS edges
-   WHERE NOT ends
-  -- Two names that one event of others puts at one time and place: the later one wins, as in the points.
-  ON CONFLICT (subject_type, within, subject, began, began_lsn, began_n) DO UPDATE
-    SET ended = excluded.ended, began_uuid = excluded.began_uuid, ended_uuid = excluded.ended_uuid;
+  WITH keys AS MATERIALIZED (
+    SELECT k.key, k.subject_type, k.within, k.subject, k.began, k.began_lsn, k.began_n, k.added, coalesce(before.ends, true) AS was
+      FROM ROWS FROM (unnest(p_from), unnest(p_added)) WITH ORDINALITY
+           AS k (subject_type, within, subject, began, began_lsn, began_n, ended, began_uuid, ended_uuid, old_within, old_name, added, key)
+      LEFT JOIN LATERAL (
+        SELECT p.ends FROM portal_audit.lifetime_points p
+         WHERE p.subject_type = k.subject_type AND p.within = k.within AND p.subject = k.subject AND (p.at, p.lsn, p.n) < (k.began, k.began_lsn, k.began_n)
+         ORDER BY p.at DESC, p.lsn DESC, p.n DESC, p.event_uuid DESC LIMIT 1) AS before ON true
+  ), points AS (
+    SELECT k.key, k.subject_type, k.within, k.subject, p.*, lag(p.ends, 1, k.was) OVER w AS was, count(*) OVER (PARTITION BY k.key) > k.added AS is_late
+      FROM keys k
+     CROSS JOIN LATERAL (
+       SELECT p.at, p.lsn, p.n, p.event_uuid, p.ends, p.old_within, p.old_name FROM portal_audit.lifetime_points p
+        WHERE p.subject_type = k.subject_type AND p.within = k.within AND p.subject = k.subject AND (p.at, p.lsn, p.n) >= (k.began, k.began_lsn, k.began_n)
+       OFFSET 0) AS p
+    WINDOW w AS (PARTITION BY k.key ORDER BY p.at, p.lsn, p.n, p.event_uuid)
+  ), edges AS MATERIALIZED (
+    SELECT p.*, lead(at) OVER w AS next_at, lead(event_uuid) OVER w AS next_uuid, row_number() OVER w AS number
+      FROM points p WHERE ends <> was WINDOW w AS (PARTITION BY key ORDER BY at, lsn, n, event_uuid)
+  ), lates AS MATERIALIZED (
+    SELECT DISTINCT key FROM points WHERE is_late
+  ), spans AS (
+    SELECT subject_type, within, subject, at, lsn, n, next_at, event_uuid, next_uuid, old_within, old_name, key FROM edges WHERE NOT ends
+    UNION ALL
+    -- The one that was there at that time ends with the first edge.
+    SELECT l.subject_type, l.within, l.subject, l.began, l.began_lsn, l.began_n, e.at, l.began_uuid, e.event_uuid, l.old_within, l.old_name, k.key
+      FROM keys k
+      LEFT JOIN edges e ON e.key = k.key AND e.number = 1
+      LEFT JOIN lates ON lates.key = k.key
+     CROSS JOIN LATERAL (
+       SELECT * FROM portal_audit.lifetimes l
+        WHERE l.subject_type = k.subject_type AND l.within = k.within AND l.subject = k.subject AND (l.began, l.began_lsn, l.began_n) < (k.began, k.began_lsn, k.began_n)
+        ORDER BY l.began DESC, l.began_lsn DESC, l.began_n DESC LIMIT 1) AS l
+     WHERE NOT k.was AND (e.key IS NOT NULL OR lates.key IS NOT NULL)
+  )
+  SELECT (SELECT array_agg(ROW(subject_type, within, subject, at, lsn, n, next_at, event_uuid, next_uuid, old_within, old_name)::portal_audit.lifetimes)
+            -- Two that events of others put at one time and place: the later one wins, as in the points.
+            FROM (SELECT DISTINCT ON (key, at, lsn, n) * FROM spans ORDER BY key, at, lsn, n, event_uuid DESC) AS s),
+         (SELECT array_agg(ROW(k.subject_type, k.within, k.subject, k.began, k.began_lsn, k.began_n, NULL, NULL, NULL, NULL, NULL)::portal_audit.lifetimes)
+            FROM keys k JOIN lates USING (key))
+    INTO born, late;
+  IF late IS NOT NULL THEN
+    DELETE FROM portal_audit.lifetimes l USING unnest(late) AS k
+     WHERE l.subject_type = k.subject_type AND l.within = k.within AND l.subject = k.subject AND (l.began, l.began_lsn, l.began_n) >= (k.began, k.began_lsn, k.began_n);
+  END IF;
+  IF born IS NOT NULL THEN
+    INSERT INTO portal_audit.lifetimes SELECT * FROM unnest(born)
+    ON CONFLICT (subject_type, within, subject, began, began_lsn, began_n) DO UPDATE
+      SET ended = excluded.ended, began_uuid = excluded.began_uuid, ended_uuid = excluded.ended_uuid, old_within = excluded.old_within, old_name = excluded.old_name;
+  END IF;
 END $$;
-COMMENT ON FUNCTION portal_audit.span IS 'Makes the lifetimes of some subjects anew from their points';
+COMMENT ON FUNCTION portal_audit.span IS 'Makes the lifetimes of some subjects anew from a time on; added: how many of their points from there on are new';
 REVOKE ALL ON FUNCTION portal_audit.span FROM PUBLIC;
 
--- The points and counts of some events. Called by fold alone, once per event.
+-- The points and counts of some events. Called by fold alone, once per event. One statement: each event is looked up and taken apart once.
 CREATE OR REPLACE FUNCTION portal_audit.take(p_events UUID[]) RETURNS TIMESTAMPTZ
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET work_mem = '32MB' AS $$
 DECLARE
-  types    TEXT[];
-  withins  TEXT[];
-  subjects TEXT[];
+  latest TIMESTAMPTZ;
+  firsts portal_audit.lifetimes[];
+  counts BIGINT[];
 BEGIN
-  INSERT INTO portal_audit.hourly AS h (event_type, hour, success, events)
-  SELECT portal_audit.short(e.event_type), date_trunc('hour', e.timestamp, 'UTC'), e.success, count(*)
-    FROM public.events e WHERE e.event_uuid = ANY (p_events) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
-  ON CONFLICT (event_type, hour, success) DO UPDATE SET events = h.events + excluded.events;
-
-  WITH activity AS (
-    SELECT 'user' AS kind, e.caller AS name, e.timestamp AS at FROM public.events e
-     WHERE e.event_uuid = ANY (p_events) AND e.caller <> '' AND e.payload #>> '{_audit,source}' IS DISTINCT FROM '.own'
+  WITH raw AS MATERIALIZED (
+    SELECT e.event_uuid, e.timestamp AS at, e.event_type, e.subject_type, e.caller, e.subject, e.target, e.success, e.payload, e.payload -> '_audit' AS audit
+      FROM unnest(p_events) AS k (id) CROSS JOIN LATERAL (SELECT * FROM public.events v WHERE v.event_uuid = k.id OFFSET 0) AS e
+  ), kinds AS MATERIALIZED (
+    SELECT t.event_type, t.subject_type, portal_audit.change_of(t.event_type, t.subject_type) AS change,
+           t.event_type ~ '^[^_]+_member_(added|requested|updated|state_changed|deleted)$' AND starts_with(t.subject_type, split_part(t.event_type, '_', 1)) AS is_member,
+           t.subject_type IN ('experiment', 'realization', 'materialization', 'xdc') AS is_work,
+           t.subject_type IN ('realization', 'materialization') AS is_holder,
+           t.subject_type = 'user' AND t.event_type IN ('login_succeeded', 'login_refreshed') AS is_login
+      FROM (SELECT DISTINCT event_type, subject_type FROM raw OFFSET 0) AS t
+  ), e AS MATERIALIZED (
+    SELECT r.*, k.change, k.is_member, k.is_login, k.is_holder,
+           CASE WHEN k.is_work THEN r.payload ->> 'project' END AS project,
+           portal_audit.lsn_of(r.audit ->> 'lsn') AS lsn, portal_audit.n_of(r.audit ->> 'n') AS n
+      FROM raw r JOIN kinds k USING (event_type, subject_type)
+  ), hours AS (
+    INSERT INTO portal_audit.hourly AS h (event_type, hour, success, events)
+    SELECT portal_audit.short(event_type), date_trunc('hour', at, 'UTC'), success, count(*) FROM raw GROUP BY 1, 2, 3
+    ON CONFLICT (event_type, hour, success) DO UPDATE SET events = h.events + excluded.events
+  ), activity AS (
+    SELECT 'user' AS kind, caller AS name, at FROM e WHERE caller <> '' AND audit ->> 'source' IS DISTINCT FROM '.own'
     UNION ALL
-    SELECT 'user', e.subject, e.timestamp FROM public.events e
-     WHERE e.event_uuid = ANY (p_events) AND e.event_type IN ('login_succeeded', 'login_refreshed') AND e.success AND e.subject_type = 'user'
+    SELECT 'user', subject, at FROM e WHERE is_login AND success
     UNION ALL
-    SELECT 'project', e.payload ->> 'project', e.timestamp FROM public.events e
-     WHERE e.event_uuid = ANY (p_events) AND e.payload ->> 'project' <> '' AND e.subject_type IN ('experiment', 'realization', 'materialization', 'xdc')
-  ), days AS (
+    SELECT 'project', project, at FROM e WHERE project <> ''
+  ), days AS MATERIALIZED (
     SELECT kind, portal_audit.short(name) AS name, (at AT TIME ZONE 'UTC')::date AS day, min(at) AS first, max(at) AS last
       FROM activity GROUP BY 1, 2, 3
-  ), firsts AS (
-    INSERT INTO portal_audit.active AS a (kind, name, first) SELECT kind, name, min(first) FROM days GROUP BY 1, 2 ORDER BY 1, 2
+  ), actives AS (
+    INSERT INTO portal_audit.active AS a (kind, name, first) SELECT kind, name, min(first) FROM days GROUP BY 1, 2
     ON CONFLICT (kind, name) DO UPDATE SET first = excluded.first WHERE a.first > excluded.first
-  )
-  INSERT INTO portal_audit.active_days AS a (kind, name, day, first, last) SELECT * FROM days ORDER BY 1, 2, 3
-  ON CONFLICT (kind, name, day) DO UPDATE SET first = LEAST(a.first, excluded.first), last = GREATEST(a.last, excluded.last)
-   WHERE a.first > excluded.first OR a.last < excluded.last;
-
-  INSERT INTO portal_audit.membership_points (kind, subject, member, member_kind, at, lsn, n, event_uuid, role, state)
-  SELECT portal_audit.short(e.subject_type), portal_audit.short(e.subject), portal_audit.short(e.target),
-         CASE lower(e.payload ->> 'kind') WHEN 'projectmember' THEN 'project' ELSE 'user' END,
-         e.timestamp, portal_audit.lsn_of(e.payload), portal_audit.n_of(e.payload), e.event_uuid,
-         CASE WHEN e.event_type NOT LIKE '%\_deleted' THEN lower(coalesce(e.payload ->> 'role', 'member')) END,
-         CASE WHEN e.event_type NOT LIKE '%\_deleted'
-              THEN lower(coalesce(e.payload ->> 'state', CASE WHEN e.event_type LIKE '%\_requested' THEN 'pending' ELSE 'active' END)) END
-    FROM public.events e
-   WHERE e.event_uuid = ANY (p_events) AND e.success AND e.target IS NOT NULL
-     AND e.event_type ~ '^[^_]+_member_(added|requested|updated|state_changed|deleted)$'
-     AND starts_with(e.subject_type, split_part(e.event_type, '_', 1))
-  ON CONFLICT DO NOTHING;
-
-  -- What ends gives back what it names; what it does not name ends with its lifetime.
-  INSERT INTO portal_audit.resource_points (resource, subject_type, subject, at, lsn, n, event_uuid, held, project, experiment)
-  SELECT DISTINCT portal_audit.short(r.resource), e.subject_type, portal_audit.short(e.subject), e.timestamp,
-         portal_audit.lsn_of(e.payload), portal_audit.n_of(e.payload), e.event_uuid, e.payload ->> 'action' = 'allocate',
-         portal_audit.short(e.payload ->> 'project'), portal_audit.short(e.payload ->> 'experiment')
-    FROM public.events e
-   CROSS JOIN LATERAL jsonb_array_elements_text(CASE jsonb_typeof(e.payload -> 'resources') WHEN 'array' THEN e.payload -> 'resources' ELSE '[]' END) AS r (resource)
-   WHERE e.event_uuid = ANY (p_events) AND e.payload ->> 'action' IN ('allocate', 'deallocate') AND r.resource IS NOT NULL
-     AND e.subject_type IN ('realization', 'materialization')
-     -- A materialization that failed holds what it was given until it is ended; a realization that failed holds nothing.
-     AND (e.success OR e.subject_type = 'materialization')
-  ON CONFLICT DO NOTHING;
-
-  WITH changes AS MATERIALIZED (
-    SELECT t.event_type, t.subject_type, portal_audit.change_of(t.event_type, t.subject_type) AS change
-      FROM (SELECT DISTINCT e.event_type, e.subject_type FROM public.events e WHERE e.event_uuid = ANY (p_events) OFFSET 0) AS t
-     WHERE portal_audit.change_of(t.event_type, t.subject_type) IS NOT NULL
-  ), points AS (
-    SELECT portal_audit.short(e.subject_type) AS subject_type,
-           CASE e.subject_type WHEN 'experiment' THEN portal_audit.short(coalesce(e.payload ->> 'project', '')) ELSE '' END AS within,
-           portal_audit.short(e.subject) AS subject,
-           e.timestamp AS at, portal_audit.lsn_of(e.payload) AS lsn, portal_audit.n_of(e.payload) AS n, e.event_uuid, c.change,
-           c.change IN ('deleted', 'declined', 'relinquished', 'expired', 'ended') AS ends,
-           CASE c.change WHEN 'activated' THEN 'active' WHEN 'unfrozen' THEN 'active' WHEN 'frozen' THEN 'frozen'
-                         ELSE coalesce(e.payload ->> 'state', e.payload ->> 'status') END AS state,
-           (SELECT jsonb_object_agg(f.key, f.value) FROM jsonb_each(CASE jsonb_typeof(e.payload) WHEN 'object' THEN e.payload ELSE '{}' END) AS f
-             WHERE f.key IN ('category', 'subcategory', 'organization', 'project', 'experiment')) AS facts,
-           CASE c.change WHEN 'renamed' THEN portal_audit.short(coalesce(e.payload ->> 'old_name', e.subject)) END AS old_name,
-           CASE e.subject_type WHEN 'experiment' THEN portal_audit.short(coalesce(e.payload ->> 'old_project', e.payload ->> 'project', '')) ELSE '' END AS old_within
-      FROM public.events e JOIN changes c USING (event_type, subject_type)
-     WHERE e.event_uuid = ANY (p_events)
+  ), active_days AS (
+    INSERT INTO portal_audit.active_days AS a (kind, name, day, first, last) SELECT * FROM days
+    ON CONFLICT (kind, name, day) DO UPDATE SET first = LEAST(a.first, excluded.first), last = GREATEST(a.last, excluded.last)
+     WHERE a.first > excluded.first OR a.last < excluded.last
+  ), members AS (
+    INSERT INTO portal_audit.membership_points (kind, subject, member, member_kind, at, lsn, n, event_uuid, role, state)
+    SELECT portal_audit.short(subject_type), portal_audit.short(subject), portal_audit.short(target),
+           CASE lower(payload ->> 'kind') WHEN 'projectmember' THEN 'project' ELSE 'user' END, at, lsn, n, event_uuid,
+           CASE WHEN event_type NOT LIKE '%\_deleted' THEN lower(coalesce(payload ->> 'role', 'member')) END,
+           CASE WHEN event_type NOT LIKE '%\_deleted'
+                THEN lower(coalesce(payload ->> 'state', CASE WHEN event_type LIKE '%\_requested' THEN 'pending' ELSE 'active' END)) END
+      FROM e WHERE is_member AND success AND target IS NOT NULL
+    ON CONFLICT DO NOTHING
+  ), resources AS (
+    -- What ends gives back what it names; what it does not name ends with its lifetime.
+    INSERT INTO portal_audit.resource_points (resource, subject_type, subject, at, lsn, n, event_uuid, held, project, experiment)
+    SELECT portal_audit.short(r.resource), h.subject_type, h.subject, h.at, h.lsn, h.n, h.event_uuid, h.action = 'allocate', h.project, h.experiment
+      FROM (SELECT subject_type, portal_audit.short(subject) AS subject, at, lsn, n, event_uuid, payload ->> 'action' AS action, payload -> 'resources' AS resources,
+                   portal_audit.short(project) AS project, portal_audit.short(payload ->> 'experiment') AS experiment
+              -- A materialization that failed holds what it was given until it is ended; a realization that failed holds nothing.
+              FROM e WHERE is_holder AND (success OR subject_type = 'materialization') OFFSET 0) AS h
+     CROSS JOIN LATERAL jsonb_array_elements_text(CASE WHEN h.action IN ('allocate', 'deallocate') AND jsonb_typeof(h.resources) = 'array' THEN h.resources ELSE '[]' END) AS r (resource)
+     WHERE r.resource IS NOT NULL
+    ON CONFLICT DO NOTHING
+  ), points AS MATERIALIZED (
+    SELECT portal_audit.short(subject_type) AS subject_type,
+           CASE subject_type WHEN 'experiment' THEN portal_audit.short(coalesce(project, '')) ELSE '' END AS within,
+           portal_audit.short(subject) AS subject, at, lsn, n, event_uuid, change,
+           change IN ('deleted', 'declined', 'relinquished', 'expired', 'ended') AS ends,
+           CASE change WHEN 'activated' THEN 'active' WHEN 'unfrozen' THEN 'active' WHEN 'frozen' THEN 'frozen'
+                       ELSE coalesce(payload ->> 'state', payload ->> 'status') END AS state,
+           (SELECT jsonb_object_agg(f.key, payload -> f.key) FROM unnest(ARRAY['category', 'subcategory', 'organization', 'project', 'experiment']) AS f (key)
+             WHERE payload ? f.key AND jsonb_typeof(payload) = 'object') AS facts,
+           CASE change WHEN 'renamed' THEN portal_audit.short(coalesce(payload ->> 'old_name', subject)) END AS old_name,
+           CASE WHEN change = 'renamed' THEN CASE subject_type WHEN 'experiment' THEN portal_audit.short(coalesce(payload ->> 'old_project', project, '')) ELSE '' END END AS old_within
+      FROM e
        -- What failed changed nothing, but for a materialization, which is there as a failed one.
-       AND (e.success OR c.change = 'completed')
+     WHERE change IS NOT NULL AND (success OR change = 'completed')
   ), added AS (
     INSERT INTO portal_audit.lifetime_points
            (subject_type, within, subject, at, lsn, n, event_uuid, change, ends, state, facts, old_within, old_name)
-    SELECT subject_type, within, subject, at, lsn, n, event_uuid, change, ends, state, facts,
-           CASE WHEN old_name IS NOT NULL THEN old_within END, old_name FROM points
+    SELECT subject_type, within, subject, at, lsn, n, event_uuid, change, ends, state, facts, old_within, old_name FROM points
     UNION ALL
     SELECT subject_type, old_within, old_name, at, lsn, n, event_uuid, 'renamed_away', true, NULL, NULL, NULL, NULL FROM points
      WHERE old_name IS NOT NULL AND (old_within, old_name) <> (within, subject)
     ON CONFLICT DO NOTHING
-    RETURNING subject_type, within, subject
+    RETURNING subject_type, within, subject, at, lsn, n
+  ), touched AS (
+    -- By bytes, as what is sought is no order for people.
+    SELECT DISTINCT ON (subject_type COLLATE "C", within COLLATE "C", subject COLLATE "C") subject_type, within, subject, at, lsn, n,
+           count(*) OVER (PARTITION BY subject_type COLLATE "C", within COLLATE "C", subject COLLATE "C") AS added
+      FROM added ORDER BY subject_type COLLATE "C", within COLLATE "C", subject COLLATE "C", at, lsn, n
   )
-  SELECT array_agg(k.subject_type), array_agg(k.within), array_agg(k.subject) INTO types, withins, subjects
-    FROM (SELECT DISTINCT subject_type, within, subject FROM added) AS k;
-  PERFORM portal_audit.span(types, withins, subjects);
-  RETURN (SELECT max(e.timestamp) FROM public.events e WHERE e.event_uuid = ANY (p_events));
+  SELECT (SELECT max(at) FROM raw), array_agg(added),
+         array_agg(ROW(subject_type, within, subject, at, lsn, n, NULL, NULL, NULL, NULL, NULL)::portal_audit.lifetimes)
+    INTO latest, counts, firsts FROM touched;
+  IF firsts IS NOT NULL THEN
+    PERFORM portal_audit.span(firsts, counts);
+  END IF;
+  RETURN latest;
 END $$;
 COMMENT ON FUNCTION portal_audit.take IS 'Adds the points and counts of some events; portal_audit.fold calls it once for each';
 REVOKE ALL ON FUNCTION portal_audit.take FROM PUBLIC;
