@@ -111,8 +111,15 @@ CREATE TABLE IF NOT EXISTS portal_audit.resource_points (
   held         BOOLEAN NOT NULL,
   project      TEXT,
   experiment   TEXT,
-  PRIMARY KEY (resource, subject_type, subject, at, lsn, n, event_uuid)
+  PRIMARY KEY (resource, at, lsn, n, event_uuid)
 );
+-- A resource has most points of all: its key once held the subject too, which the event decides.
+DO $$
+BEGIN
+  IF (SELECT cardinality(conkey) FROM pg_constraint WHERE conrelid = 'portal_audit.resource_points'::regclass AND contype = 'p') > 5 THEN
+    ALTER TABLE portal_audit.resource_points DROP CONSTRAINT resource_points_pkey, ADD PRIMARY KEY (resource, at, lsn, n, event_uuid);
+  END IF;
+END $$;
 CREATE INDEX IF NOT EXISTS resource_points_subject ON portal_audit.resource_points (subject_type, subject, at);
 CREATE INDEX IF NOT EXISTS resource_points_project ON portal_audit.resource_points (project, at);
 COMMENT ON TABLE  portal_audit.resource_points IS 'Which physical resources realizations and materializations were given and gave back, one row per event and resource; folded from events';
@@ -328,14 +335,19 @@ BEGIN
   ), resources AS (
     -- What ends gives back what it names; what it does not name ends with its lifetime.
     INSERT INTO portal_audit.resource_points (resource, subject_type, subject, at, lsn, n, event_uuid, held, project, experiment)
-    SELECT portal_audit.short(r.resource), h.subject_type, h.subject, h.at, h.lsn, h.n, h.event_uuid, h.action = 'allocate', h.project, h.experiment
+    SELECT r.resource, h.subject_type, h.subject, h.at, h.lsn, h.n, h.event_uuid, h.action = 'allocate', h.project, h.experiment
       FROM (SELECT subject_type, portal_audit.short(subject) AS subject, at, lsn, n, event_uuid, payload ->> 'action' AS action, payload -> 'resources' AS resources,
                    portal_audit.short(project) AS project, portal_audit.short(payload ->> 'experiment') AS experiment
               -- A materialization that failed holds what it was given until it is ended; a realization that failed holds nothing.
               FROM e WHERE is_holder AND (success OR subject_type = 'materialization') OFFSET 0) AS h
-     CROSS JOIN LATERAL jsonb_array_elements_text(CASE WHEN h.action IN ('allocate', 'deallocate') AND jsonb_typeof(h.resources) = 'array' THEN h.resources ELSE '[]' END) AS r (resource)
-     WHERE r.resource IS NOT NULL
-    ON CONFLICT DO NOTHING
+      -- An event that is taken already is passed over as a whole: that is asked once, and not of each of its resources.
+      LEFT JOIN LATERAL (SELECT true AS is_taken FROM portal_audit.resource_points p
+                          WHERE p.subject_type = h.subject_type AND p.subject = h.subject AND p.at = h.at AND p.event_uuid = h.event_uuid LIMIT 1) AS taken ON true
+     CROSS JOIN LATERAL (
+       SELECT DISTINCT portal_audit.short(i.item) AS resource
+         FROM jsonb_array_elements_text(CASE WHEN h.action IN ('allocate', 'deallocate') AND jsonb_typeof(h.resources) = 'array' THEN h.resources ELSE '[]' END) AS i (item)
+        WHERE i.item IS NOT NULL) AS r
+     WHERE is_taken IS NULL
   ), points AS MATERIALIZED (
     SELECT portal_audit.short(subject_type) AS subject_type,
            CASE subject_type WHEN 'experiment' THEN portal_audit.short(coalesce(project, '')) ELSE '' END AS within,
