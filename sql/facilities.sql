@@ -179,70 +179,99 @@ COMMENT ON COLUMN portal_audit.facility_days.allocated IS 'As in facility_uses';
 COMMENT ON COLUMN portal_audit.facility_days.succeeded IS 'As in facility_uses';
 COMMENT ON COLUMN portal_audit.facility_days.failed IS 'As in facility_uses';
 
-CREATE OR REPLACE FUNCTION portal_audit.facility_used(
-  p_facility TEXT, p_at TIMESTAMPTZ, p_event UUID, p_allocated INT, p_succeeded INT, p_failed INT
-) RETURNS VOID LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
-  INSERT INTO portal_audit.facility_uses AS u (facility, at, event_uuid, allocated, succeeded, failed)
-  VALUES (p_facility, p_at, p_event, p_allocated, p_succeeded, p_failed)
-  ON CONFLICT (facility, at, event_uuid) DO UPDATE SET allocated = u.allocated + excluded.allocated;
-  INSERT INTO portal_audit.facility_days AS d (facility, day, allocated, succeeded, failed)
-  VALUES (p_facility, (p_at AT TIME ZONE 'UTC')::date, p_allocated, p_succeeded, p_failed)
-  ON CONFLICT (facility, day) DO UPDATE SET allocated = d.allocated + excluded.allocated,
-    succeeded = d.succeeded + excluded.succeeded, failed = d.failed + excluded.failed;
-$$;
-COMMENT ON FUNCTION portal_audit.facility_used IS 'Counts one use of a facility; for portal_audit.fold_facility';
+-- They folded one event at a time once.
+DROP FUNCTION IF EXISTS portal_audit.fold_facility(public.events), portal_audit.facility_resources_of(public.events),
+  portal_audit.facility_used(TEXT, TIMESTAMPTZ, UUID, INT, INT, INT);
 
--- Facilities of an event's resources. The event names both in two lists; a resource belongs to those facilities of the list that have one of
--- that name, or to the only one. An event without a list of facilities is taken to those of its realization, else to those that have the resource.
-CREATE OR REPLACE FUNCTION portal_audit.facility_resources_of(e public.events) RETURNS TABLE (facility TEXT, resource TEXT)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  list CONSTANT TEXT[] := ARRAY(SELECT jsonb_array_elements_text(e.payload->'resources') WHERE jsonb_typeof(e.payload->'resources') = 'array');
-  named TEXT[] := ARRAY(SELECT jsonb_array_elements_text(e.payload->'facilities') WHERE jsonb_typeof(e.payload->'facilities') = 'array');
+-- What uses facilities: realizations that are given resources and give them back, and materializations on them. Some events that follow each
+-- other, as columns; between them no facility gets or loses a resource. All at once: who has what is told by the last event before.
+--
+-- An event names facilities and resources in two lists; a resource belongs to those facilities of the list that have one of that name, or to the
+-- only one. An event without a list of facilities is taken to those of its realization, else to those that have the resource.
+--
+-- Plans are forced: tables are looked into by their indexes, and what is made here is hashed. The tables may never have been analysed.
+CREATE OR REPLACE FUNCTION portal_audit.fold_uses(
+  p_events UUID[], p_times TIMESTAMPTZ[], p_whats TEXT[], p_subjects TEXT[], p_successes BOOLEAN[], p_resources JSONB[], p_facilities JSONB[]
+) RETURNS VOID LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET jit = off AS $$
 BEGIN
-  IF named = '{}' THEN
-    named := ARRAY(SELECT DISTINCT a.facility FROM portal_audit.facility_allocations a WHERE a.realization = e.subject ORDER BY 1);
-  END IF;
-  RETURN QUERY
-    SELECT DISTINCT f.facility, r.resource FROM unnest(list) AS r (resource)
-      CROSS JOIN LATERAL (SELECT k.facility FROM portal_audit.facility_resources k WHERE k.resource = r.resource AND (named = '{}' OR k.facility = ANY (named))
-                          UNION SELECT named[1] WHERE cardinality(named) = 1) AS f;
+  WITH u AS MATERIALIZED (
+    SELECT e.place, e.at, e.event_uuid, e.what, e.subject, e.success,
+           ARRAY(SELECT DISTINCT i.item FROM jsonb_array_elements_text(e.resources) AS i (item) WHERE i.item IS NOT NULL) AS resources,
+           CASE WHEN e.what = 'gives' AND e.facilities = '[]'
+                THEN ARRAY(SELECT DISTINCT a.facility FROM portal_audit.facility_allocations a WHERE a.realization = e.subject)
+                ELSE ARRAY(SELECT i.item FROM jsonb_array_elements_text(e.facilities) AS i (item) WHERE i.item IS NOT NULL) END AS named
+      FROM unnest(p_events, p_times, p_whats, p_subjects, p_successes, p_resources, p_facilities) WITH ORDINALITY
+           AS e (event_uuid, at, what, subject, success, resources, facilities, place)
+     WHERE e.what <> ''
+  ), given AS MATERIALIZED (
+    SELECT DISTINCT u.place, u.at, u.event_uuid, u.subject, f.facility, r.resource
+      FROM u CROSS JOIN LATERAL unnest(u.resources) AS r (resource)
+     CROSS JOIN LATERAL (SELECT k.facility FROM portal_audit.facility_resources k WHERE k.resource = r.resource AND (u.named = '{}' OR k.facility = ANY (u.named))
+                         UNION SELECT u.named[1] WHERE cardinality(u.named) = 1) AS f
+     WHERE u.what = 'gives'
+  ), pairs AS MATERIALIZED (
+    SELECT subject, facility, resource, bool_or(was) AS was
+      FROM (SELECT a.realization AS subject, a.facility, a.resource, true AS was
+              FROM (SELECT DISTINCT subject FROM u) AS s
+             CROSS JOIN LATERAL (SELECT * FROM portal_audit.facility_allocations a WHERE a.realization = s.subject OFFSET 0) AS a
+            UNION ALL SELECT subject, facility, resource, false FROM given) AS p GROUP BY 1, 2, 3
+  ), steps AS MATERIALIZED (
+    SELECT * FROM (
+      SELECT o.*, lag(o.has, 1, p.was) OVER (PARTITION BY subject, facility, resource ORDER BY o.place) AS had
+        FROM (SELECT place, at, event_uuid, subject, facility, resource, true AS has FROM given
+              UNION ALL
+              SELECT u.place, u.at, u.event_uuid, subject, p.facility, p.resource, false FROM u JOIN pairs p USING (subject)
+               WHERE u.what = 'ends' OR u.what = 'takes' AND p.resource = ANY (u.resources)) AS o
+        JOIN pairs p USING (subject, facility, resource)) AS o
+     WHERE has <> had
+  ), turns AS (
+    SELECT s.*, b.holders + sum(CASE WHEN has THEN 1 ELSE -1 END) OVER (PARTITION BY facility, resource ORDER BY place) AS holders
+      FROM steps s JOIN (
+        SELECT d.facility, d.resource, n.holders FROM (SELECT DISTINCT facility, resource FROM steps) AS d
+         CROSS JOIN LATERAL (SELECT count(*) AS holders FROM portal_audit.facility_allocations a WHERE a.facility = d.facility AND a.resource = d.resource OFFSET 0) AS n) AS b
+        USING (facility, resource)
+  ), there AS (
+    -- Materializations that name no facility, and those that their realization had at that moment.
+    SELECT place, array_agg(DISTINCT facility) AS named
+      FROM (SELECT DISTINCT ON (u.place, p.facility, p.resource) u.place, p.facility, coalesce(s.has, p.was) AS has
+              FROM u JOIN pairs p USING (subject)
+              LEFT JOIN steps s ON s.subject = p.subject AND s.facility = p.facility AND s.resource = p.resource AND s.place < u.place
+             WHERE u.what = 'completes' AND u.named = '{}' ORDER BY u.place, p.facility, p.resource, s.place DESC NULLS LAST) AS t
+     WHERE has GROUP BY 1
+  ), completed AS (
+    SELECT DISTINCT f.facility, c.at, c.event_uuid, c.success
+      FROM (SELECT u.at, u.event_uuid, u.success, u.resources, coalesce(t.named, u.named) AS named FROM u LEFT JOIN there t USING (place) WHERE u.what = 'completes') AS c
+     CROSS JOIN LATERAL unnest(c.resources) AS r (resource)
+     CROSS JOIN LATERAL (SELECT k.facility FROM portal_audit.facility_resources k WHERE k.resource = r.resource AND (c.named = '{}' OR k.facility = ANY (c.named))
+                         UNION SELECT c.named[1] WHERE cardinality(c.named) = 1) AS f
+  ), uses AS MATERIALIZED (
+    -- A resource that several have is one.
+    SELECT facility, at, event_uuid, sum(CASE WHEN has THEN 1 ELSE -1 END)::int AS allocated, 0 AS succeeded, 0 AS failed
+      FROM turns WHERE holders = CASE WHEN has THEN 1 ELSE 0 END GROUP BY 1, 2, 3
+    UNION ALL
+    SELECT facility, at, event_uuid, 0, success::int, (NOT success)::int FROM completed
+  ), lasts AS MATERIALIZED (
+    SELECT DISTINCT ON (facility, resource, subject) * FROM steps ORDER BY facility, resource, subject, place DESC
+  ), gone AS (
+    DELETE FROM portal_audit.facility_allocations WHERE ctid = ANY (ARRAY(
+      SELECT a.ctid FROM lasts l CROSS JOIN LATERAL (
+        SELECT a.ctid FROM portal_audit.facility_allocations a WHERE a.facility = l.facility AND a.resource = l.resource AND a.realization = l.subject OFFSET 0) AS a
+       WHERE NOT l.has))
+  ), come AS (
+    INSERT INTO portal_audit.facility_allocations (facility, resource, realization, since, event_uuid)
+    SELECT facility, resource, subject, at, event_uuid FROM lasts WHERE has
+    ON CONFLICT (facility, resource, realization) DO UPDATE SET since = excluded.since, event_uuid = excluded.event_uuid
+  ), days AS (
+    INSERT INTO portal_audit.facility_days AS d (facility, day, allocated, succeeded, failed)
+    SELECT facility, (at AT TIME ZONE 'UTC')::date, sum(allocated), sum(succeeded), sum(failed) FROM uses GROUP BY 1, 2
+    ON CONFLICT (facility, day) DO UPDATE SET allocated = d.allocated + excluded.allocated,
+      succeeded = d.succeeded + excluded.succeeded, failed = d.failed + excluded.failed
+  )
+  INSERT INTO portal_audit.facility_uses AS k (facility, at, event_uuid, allocated, succeeded, failed) SELECT * FROM uses
+  ON CONFLICT (facility, at, event_uuid) DO UPDATE SET allocated = k.allocated + excluded.allocated;
 END $$;
-COMMENT ON FUNCTION portal_audit.facility_resources_of IS 'Facilities and resources that an event of a realization or materialization is about';
-
--- One event into the tables of facilities. What was tried and rolled back changes nothing; of materializations the failures count.
-CREATE OR REPLACE FUNCTION portal_audit.fold_facility(e public.events) RETURNS VOID
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  list CONSTANT TEXT[] := ARRAY(SELECT DISTINCT jsonb_array_elements_text(e.payload->'resources') WHERE jsonb_typeof(e.payload->'resources') = 'array');
-  u RECORD;
-BEGIN
-  IF e.event_type = 'materialization_completed' THEN
-    FOR u IN SELECT DISTINCT facility FROM portal_audit.facility_resources_of(e) LOOP
-      PERFORM portal_audit.facility_used(u.facility, e.timestamp, e.event_uuid, 0, e.success::int, (NOT e.success)::int);
-    END LOOP;
-  ELSIF NOT e.success THEN
-    RETURN;
-  ELSIF e.event_type IN ('realization_created', 'resources_allocated') THEN
-    FOR u IN INSERT INTO portal_audit.facility_allocations (facility, resource, realization, since, event_uuid)
-             SELECT facility, resource, e.subject, e.timestamp, e.event_uuid FROM portal_audit.facility_resources_of(e)
-             ON CONFLICT DO NOTHING RETURNING facility, resource LOOP
-      PERFORM portal_audit.facility_used(u.facility, e.timestamp, e.event_uuid, 1, 0, 0)
-        WHERE NOT EXISTS (SELECT FROM portal_audit.facility_allocations a
-                           WHERE (a.facility, a.resource) = (u.facility, u.resource) AND a.realization <> e.subject);
-    END LOOP;
-  ELSIF e.event_type IN ('realization_relinquished', 'realization_expired', 'resources_deallocated') THEN
-    FOR u IN DELETE FROM portal_audit.facility_allocations
-              WHERE realization = e.subject AND (e.event_type <> 'resources_deallocated' OR resource = ANY (list))
-             RETURNING facility, resource LOOP
-      PERFORM portal_audit.facility_used(u.facility, e.timestamp, e.event_uuid, -1, 0, 0)
-        WHERE NOT EXISTS (SELECT FROM portal_audit.facility_allocations a WHERE (a.facility, a.resource) = (u.facility, u.resource));
-    END LOOP;
-  ELSIF e.subject_type = 'facility' THEN
-    PERFORM portal_audit.fold_facility_itself(e, list);
-  END IF;
-END $$;
-COMMENT ON FUNCTION portal_audit.fold_facility IS 'One event into the tables of facilities; for portal_audit.fold_facilities';
+COMMENT ON FUNCTION portal_audit.fold_uses IS 'Events of realizations and materializations into the tables of facilities; for portal_audit.fold_facilities';
 
 CREATE OR REPLACE FUNCTION portal_audit.fold_facility_itself(e public.events, p_resources TEXT[]) RETURNS VOID
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -256,8 +285,14 @@ BEGIN
     is_there := FALSE;
   END IF;
   IF e.event_type = 'facility_deleted' THEN
-    PERFORM portal_audit.facility_used(e.subject, e.timestamp, e.event_uuid, -n, 0, 0)
-       FROM (SELECT count(DISTINCT resource)::int AS n FROM portal_audit.facility_allocations WHERE facility = e.subject) AS allocated WHERE n > 0;
+    WITH used AS (
+      INSERT INTO portal_audit.facility_uses AS u (facility, at, event_uuid, allocated, succeeded, failed)
+      SELECT e.subject, e.timestamp, e.event_uuid, -count(DISTINCT resource), 0, 0 FROM portal_audit.facility_allocations WHERE facility = e.subject HAVING count(*) > 0
+      ON CONFLICT (facility, at, event_uuid) DO UPDATE SET allocated = u.allocated + excluded.allocated RETURNING allocated
+    )
+    INSERT INTO portal_audit.facility_days AS d (facility, day, allocated, succeeded, failed)
+    SELECT e.subject, (e.timestamp AT TIME ZONE 'UTC')::date, allocated, 0, 0 FROM used
+    ON CONFLICT (facility, day) DO UPDATE SET allocated = d.allocated + excluded.allocated;
     DELETE FROM portal_audit.facility_allocations WHERE facility = e.subject;
     DELETE FROM portal_audit.facility_resources WHERE facility = e.subject;
   ELSIF e.event_type = 'facility_resources_removed' THEN
@@ -272,38 +307,86 @@ BEGIN
          is_there AND (e.event_type = 'facility_registered' OR coalesce(last.is_whole, false)), e.event_uuid
     FROM portal_audit.facility_resources WHERE facility = e.subject;
 END $$;
-COMMENT ON FUNCTION portal_audit.fold_facility_itself IS 'An event of the facility itself; for portal_audit.fold_facility';
+COMMENT ON FUNCTION portal_audit.fold_facility_itself IS 'An event of the facility itself; for portal_audit.fold_facilities';
 
--- Follows the trees. One session at a time; who comes second finds it done or leaves it to the first.
+-- Follows the trees, whole seals at a time. One session at a time; who comes second finds it done or leaves it to the first.
+-- What was tried and rolled back changes nothing; of materializations the failures count.
 CREATE OR REPLACE FUNCTION portal_audit.fold_facilities(p_limit BIGINT DEFAULT 100000) RETURNS BIGINT
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
 DECLARE
-  done BIGINT := 0;
-  t RECORD;
-  s RECORD;
-  e public.events;
+  done       BIGINT := 0;
+  t          RECORD;
+  reached    BIGINT;
+  ids        UUID[];
+  times      TIMESTAMPTZ[];
+  whats      TEXT[];
+  subjects   TEXT[];
+  successes  BOOLEAN[];
+  resources  JSONB[];
+  facilities JSONB[];
+  -- The first of those that wait for the next one that changes what facilities have.
+  waits      INT;
+  e          public.events;
+  list       TEXT[];
 BEGIN
-  IF NOT pg_try_advisory_xact_lock(hashtextextended('portal_audit.fold_facilities', 0)) THEN
+  IF portal_audit.facilities_behind() = 0 OR NOT pg_try_advisory_xact_lock(hashtextextended('portal_audit.fold_facilities', 0)) THEN
     RETURN 0;
   END IF;
   INSERT INTO portal_audit.facility_folded (tree) SELECT tree FROM portal_audit.trees WHERE tree <> '.own' ON CONFLICT DO NOTHING;
   -- Rows from before there was a tree come first.
   FOR t IN SELECT f.tree, f.upto FROM portal_audit.facility_folded f JOIN portal_audit.trees USING (tree)
             WHERE size > f.upto ORDER BY tree <> '.adopted', tree LOOP
-    FOR s IN SELECT first, events, uuids FROM portal_audit.seals WHERE tree = t.tree AND first >= t.upto ORDER BY first LOOP
-      EXIT WHEN done >= p_limit;
-      FOR e IN SELECT (f).* FROM generate_series(0, s.events - 1) AS n
-                 CROSS JOIN LATERAL (SELECT v AS f FROM public.events v
-                   WHERE v.event_uuid = encode(substr(s.uuids, 16 * n + 1, 16), 'hex')::uuid
-                     AND (v.subject_type = 'facility' OR v.event_type IN ('materialization_completed', 'realization_created', 'resources_allocated',
-                          'resources_deallocated', 'realization_relinquished', 'realization_expired'))) AS found
-                -- What is older than the audit comes in no order: facilities before what uses them.
-                ORDER BY (f).subject_type <> 'facility' OR NOT coalesce((f).payload->'_audit' ? 'backfill', false), n LOOP
-        PERFORM portal_audit.fold_facility(e);
-      END LOOP;
-      done := done + s.events;
-      UPDATE portal_audit.facility_folded SET upto = s.first + s.events WHERE tree = t.tree;
+    EXIT WHEN done >= p_limit;
+    WITH parts AS MATERIALIZED (
+      -- Each row is read once.
+      SELECT s.first, s.events, substr(s.uuids, 1) AS uuids FROM portal_audit.seals s
+       WHERE s.tree = t.tree AND s.first >= t.upto AND s.first < t.upto + p_limit - done
+    ), found AS (
+      SELECT p.first, n, v.* FROM parts p CROSS JOIN LATERAL generate_series(0, p.events - 1) AS n
+       CROSS JOIN LATERAL (
+         SELECT v.event_uuid, v.timestamp, v.event_type, v.subject, v.subject_type, v.success, v.payload FROM public.events v
+          WHERE v.event_uuid = encode(substr(p.uuids, 16 * n + 1, 16), 'hex')::uuid OFFSET 0) AS v
+       WHERE v.success AND v.subject_type = 'facility' OR v.event_type = 'materialization_completed'
+          OR v.success AND v.event_type IN ('realization_created', 'resources_allocated', 'resources_deallocated', 'realization_relinquished', 'realization_expired')
+    ), ordered AS (
+      SELECT f.*, CASE WHEN event_type = 'materialization_completed' THEN 'completes'
+                       WHEN event_type IN ('realization_created', 'resources_allocated') THEN 'gives'
+                       WHEN event_type = 'resources_deallocated' THEN 'takes'
+                       WHEN event_type IN ('realization_relinquished', 'realization_expired') THEN 'ends' ELSE '' END AS what,
+             -- What is older than the audit comes in no order: facilities before what uses them.
+             row_number() OVER (ORDER BY first, subject_type <> 'facility' OR NOT coalesce(payload -> '_audit' ? 'backfill', false), n) AS place FROM found f
+    )
+    SELECT array_agg(event_uuid ORDER BY place), array_agg(timestamp ORDER BY place), array_agg(what ORDER BY place), array_agg(subject ORDER BY place), array_agg(success ORDER BY place),
+           array_agg(CASE jsonb_typeof(payload -> 'resources') WHEN 'array' THEN payload -> 'resources' ELSE '[]' END ORDER BY place),
+           array_agg(CASE jsonb_typeof(payload -> 'facilities') WHEN 'array' THEN payload -> 'facilities' ELSE '[]' END ORDER BY place),
+           (SELECT max(first + events) FROM parts)
+      INTO ids, times, whats, subjects, successes, resources, facilities, reached FROM ordered;
+    waits := 1;
+    FOR i IN 1 .. coalesce(cardinality(ids), 0) LOOP
+      CONTINUE WHEN whats[i] <> '' AND (whats[i] <> 'gives' OR facilities[i] <> '[]');
+      IF whats[i] = '' THEN
+        SELECT * INTO STRICT e FROM public.events v WHERE v.event_uuid = ids[i];
+        list := ARRAY(SELECT DISTINCT r.item FROM jsonb_array_elements_text(resources[i]) AS r (item) WHERE r.item IS NOT NULL);
+      END IF;
+      -- A realization that names no facility asks what it has. A facility asks nobody, but what it gets or loses counts for those behind it.
+      IF array_to_string(whats[waits:i-1], '') <> '' AND (whats[i] <> '' OR e.event_type IN ('facility_deleted', 'facility_resources_removed')
+                        OR e.event_type IN ('facility_resources_added', 'facility_resources_activated', 'facility_resources_deactivated')
+                           AND cardinality(list) > (SELECT count(*) FROM portal_audit.facility_resources k WHERE k.facility = e.subject AND k.resource = ANY (list))) THEN
+        PERFORM portal_audit.fold_uses(ids[waits:i-1], times[waits:i-1], whats[waits:i-1], subjects[waits:i-1], successes[waits:i-1], resources[waits:i-1], facilities[waits:i-1]);
+        waits := i;
+      END IF;
+      IF whats[i] <> '' THEN
+        PERFORM portal_audit.fold_uses(ids[i:i], times[i:i], whats[i:i], subjects[i:i], successes[i:i], resources[i:i], facilities[i:i]);
+        waits := i + 1;
+      ELSE
+        PERFORM portal_audit.fold_facility_itself(e, list);
+      END IF;
     END LOOP;
+    IF waits <= cardinality(ids) THEN
+      PERFORM portal_audit.fold_uses(ids[waits:], times[waits:], whats[waits:], subjects[waits:], successes[waits:], resources[waits:], facilities[waits:]);
+    END IF;
+    UPDATE portal_audit.facility_folded f SET upto = reached WHERE f.tree = t.tree;
+    done := done + reached - t.upto;
   END LOOP;
   RETURN done;
 END $$;
@@ -620,7 +703,7 @@ CREATE POLICY facility_allocations_seen ON portal_audit.facility_allocations FOR
   USING (EXISTS (SELECT FROM public.events e WHERE e.event_uuid = facility_allocations.event_uuid));
 
 REVOKE ALL ON FUNCTION portal_audit.facility_state, portal_audit.facility_states, portal_audit.facility_history, portal_audit.facilities_behind, portal_audit.fold_facilities,
-  portal_audit.fold_facility, portal_audit.fold_facility_itself, portal_audit.facility_used, portal_audit.facility_maintenance_plan,
+  portal_audit.fold_uses, portal_audit.fold_facility_itself, portal_audit.facility_maintenance_plan,
   portal_audit.facility_maintenance_end, portal_audit.facility_probed, portal_audit.facility_placed FROM PUBLIC;
 DO $$
 DECLARE

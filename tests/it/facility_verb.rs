@@ -112,7 +112,7 @@ async fn roles_may_do_what_is_theirs() {
     let probed = "SELECT portal_audit.facility_probed('hill', true, NULL, 1)";
     let states = "SELECT * FROM portal_audit.facility_states()";
     let allocations = "SELECT * FROM portal_audit.facility_allocations";
-    let fold = "SELECT portal_audit.fold_facility(e) FROM public.events e";
+    let fold = "SELECT portal_audit.fold_facility_itself(e, NULL) FROM public.events e";
     for (role, may, may_not) in [
         ("operator", vec![plan, states], vec![probed, allocations, fold]),
         ("reader", vec![states, allocations], vec![plan, probed, fold]),
