@@ -217,11 +217,8 @@ COMMENT ON FUNCTION portal_audit.n_of IS 'Number within its transaction, as an e
 
 -- The lifetimes of some subjects from a time on, made anew from their points. What was before stays, so that a subject with a long life costs no
 -- more than a short one: its points are read from there on, and the one before them.
---
--- Here and in `take` plans are forced: each row is found by an index. The tables may never have been analysed, and a plan is kept from when they
--- were empty.
 CREATE OR REPLACE FUNCTION portal_audit.span(p_from portal_audit.lifetimes[], p_added BIGINT[]) RETURNS VOID
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   born portal_audit.lifetimes[];
   late portal_audit.lifetimes[];
@@ -268,8 +265,11 @@ BEGIN
             FROM keys k JOIN lates USING (key))
     INTO born, late;
   IF late IS NOT NULL THEN
-    DELETE FROM portal_audit.lifetimes l USING unnest(late) AS k
-     WHERE l.subject_type = k.subject_type AND l.within = k.within AND l.subject = k.subject AND (l.began, l.began_lsn, l.began_n) >= (k.began, k.began_lsn, k.began_n);
+    DELETE FROM portal_audit.lifetimes WHERE ctid = ANY (ARRAY(
+      SELECT l.ctid FROM unnest(late) AS k CROSS JOIN LATERAL (
+        SELECT l.ctid FROM portal_audit.lifetimes l
+         WHERE l.subject_type = k.subject_type AND l.within = k.within AND l.subject = k.subject AND (l.began, l.began_lsn, l.began_n) >= (k.began, k.began_lsn, k.began_n)
+        OFFSET 0) AS l));
   END IF;
   IF born IS NOT NULL THEN
     INSERT INTO portal_audit.lifetimes SELECT * FROM unnest(born)
@@ -282,7 +282,7 @@ REVOKE ALL ON FUNCTION portal_audit.span FROM PUBLIC;
 
 -- The points and counts of some events. Called by fold alone, once per event. One statement: each event is looked up and taken apart once.
 CREATE OR REPLACE FUNCTION portal_audit.take(p_events UUID[]) RETURNS TIMESTAMPTZ
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off SET work_mem = '32MB' AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   latest TIMESTAMPTZ;
   firsts portal_audit.lifetimes[];
@@ -390,21 +390,27 @@ REVOKE ALL ON FUNCTION portal_audit.take FROM PUBLIC;
 
 -- Takes the next leaves of all trees. The record goes before: what is written is folded in small pieces, by one session at a time, and each
 -- piece commits with the place that it came to, so that no event is taken twice.
+--
+-- Plans are forced, here and in what it calls: rows of tables are found by an index, and what is made on the way is hashed or sorted. The tables
+-- may never have been analysed, and a session keeps its plans from when they were empty.
 CREATE OR REPLACE FUNCTION portal_audit.fold(p_limit INT) RETURNS BIGINT
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET jit = off SET work_mem = '32MB' AS $$
 DECLARE
+  before BIGINT;
   taken  BIGINT := 0;
   share  INT;
   t      RECORD;
   ids    UUID[];
   latest TIMESTAMPTZ;
 BEGIN
-  IF NOT pg_try_advisory_xact_lock(hashtext('portal_audit.fold'), 0) THEN
+  IF NOT EXISTS (SELECT FROM portal_audit.trees s LEFT JOIN portal_audit.folded f USING (tree) WHERE s.size > coalesce(f.upto, 0))
+     OR NOT pg_try_advisory_xact_lock(hashtext('portal_audit.fold'), 0) THEN
     RETURN 0;
   END IF;
   INSERT INTO portal_audit.folded (tree, upto) SELECT tree, 0 FROM portal_audit.trees ON CONFLICT DO NOTHING;
-  SELECT greatest(1, p_limit / greatest(1, count(*))) INTO share
-    FROM portal_audit.trees s JOIN portal_audit.folded f USING (tree) WHERE s.size > f.upto;
+  SELECT greatest(1, p_limit / greatest(1, count(*) FILTER (WHERE s.size > f.upto))), sum(f.upto) INTO share, before
+    FROM portal_audit.trees s JOIN portal_audit.folded f USING (tree);
   FOR t IN SELECT f.tree, f.upto FROM portal_audit.trees s JOIN portal_audit.folded f USING (tree) WHERE s.size > f.upto ORDER BY f.tree LOOP
     SELECT array_agg(encode(substr(s.uuids, 16 * i + 1, 16), 'hex')::uuid) INTO ids
       -- The part that is wanted of each row is read once.
@@ -420,6 +426,11 @@ BEGIN
     UPDATE portal_audit.folded f SET upto = f.upto + cardinality(ids), at = greatest(f.at, latest) WHERE f.tree = t.tree;
     taken := taken + cardinality(ids);
   END LOOP;
+  -- Those who read them plan by what is known of them, and autovacuum comes a minute late: so at a thousand events, at ten thousand and so on.
+  IF floor(log(greatest(before + taken, 999))) > floor(log(greatest(before, 999))) THEN
+    ANALYZE (SKIP_LOCKED) portal_audit.lifetime_points, portal_audit.lifetimes, portal_audit.membership_points, portal_audit.resource_points,
+      portal_audit.hourly, portal_audit.active_days, portal_audit.active, portal_audit.facility_uses;
+  END IF;
   RETURN taken;
 END $$;
 COMMENT ON FUNCTION portal_audit.fold IS 'Takes at most so many leaves into the derived tables and says how many it took; 0: nothing is left, or another session is at it';

@@ -2,14 +2,14 @@
 //!
 //! Addresses come from settings alone. One failure may be a lost packet: two in a row are needed before a facility is said not to answer.
 
-use super::{FacilityError, failed, fold};
+use super::{FacilityError, failed};
 use crate::{
     chain::chain,
     config::{Facility, Settings},
     connect::{self, Session},
 };
 use futures_util::{StreamExt as _, stream};
-use std::{collections::HashMap, convert::Infallible, io, time::Duration};
+use std::{collections::HashMap, convert::Infallible, future::pending, io, time::Duration};
 use tokio::{
     net::TcpStream,
     time::{Instant, sleep, timeout},
@@ -19,10 +19,8 @@ use tokio::{
 const FAILURES_MIN: u32 = 2;
 /// Addresses that are tried at a time.
 const PROBES_AT_ONCE: usize = 16;
-/// Events of one piece: some tenths of a second's work.
-const PIECE_EVENTS: i64 = 5_000;
-/// How often the tables of facilities follow the events.
-const FOLD_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest wait between two rounds, so that places are kept soon after the audit database is up.
+const INTERVAL_MAX: Duration = Duration::from_secs(5);
 
 /// What one try found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -72,15 +70,18 @@ async fn probe_named(name: String, address: String, wait: Duration) -> (String, 
     (name, probe(&address, wait).await)
 }
 
-/// Keeps the places of the settings, what probes find, and the tables of facilities, for as long as it is polled. Nothing waits for it: where the audit database is down it tries again.
+/// Keeps the places of the settings and what probes find, for as long as it is polled. Nothing waits for it: where the audit database is down it tries again. Where nothing is probed, it is done with the places and holds no session.
 pub async fn keep(settings: &Settings) -> Infallible {
+    if settings.facilities.facilities.is_empty() {
+        return pending().await;
+    }
     let mut judges: HashMap<String, Judge> = HashMap::new();
     let mut session = None;
     let mut was_well = true;
     let mut probed: Option<Instant> = None;
     loop {
         let is_due = settings.facilities.probe_interval.is_some_and(|interval| {
-            probed.is_none_or(|probed| probed.elapsed() + FOLD_INTERVAL / 2 >= interval)
+            probed.is_none_or(|probed| probed.elapsed() + INTERVAL_MAX / 2 >= interval)
         });
         if is_due {
             probed = Some(Instant::now());
@@ -94,8 +95,12 @@ pub async fn keep(settings: &Settings) -> Infallible {
             }
         }
         was_well = done.is_ok();
-        let interval = settings.facilities.probe_interval.unwrap_or(FOLD_INTERVAL);
-        sleep(interval.min(FOLD_INTERVAL)).await;
+        if was_well && settings.facilities.probe_interval.is_none() {
+            drop(session.take());
+            return pending().await;
+        }
+        let interval = settings.facilities.probe_interval.unwrap_or(INTERVAL_MAX);
+        sleep(interval.min(INTERVAL_MAX)).await;
     }
 }
 
@@ -134,14 +139,7 @@ async fn round(
             }
         }
     }
-    // Piece after piece, at rest four times as long as each took: at most a fifth of a core of the audit database.
-    loop {
-        let begun = Instant::now();
-        if fold(session, PIECE_EVENTS).await? == 0 {
-            return Ok(());
-        }
-        sleep(begun.elapsed() * 4).await;
-    }
+    Ok(())
 }
 
 async fn place(session: &Session, own: &Facility) -> Result<(), FacilityError> {

@@ -27,6 +27,7 @@ mod export;
 mod facility;
 mod facility_verb;
 mod failover;
+mod fold;
 mod fuzz;
 mod gap;
 mod garbage;
