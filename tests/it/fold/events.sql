@@ -36,7 +36,7 @@ SELECT md5('id' || i || $1)::uuid, at, event_type, caller, subject, subject_type
                          'facility_resources_removed facility', 'facility_member_deleted facility', 'facility_deleted facility'] AS list) AS kinds) AS kind
  CROSS JOIN LATERAL (SELECT timestamptz '2026-01-01 00:00Z' + hs[2] % 30 * interval '7 hours' AS at,
                             CASE hs[3] % 3 WHEN 0 THEN '' ELSE 'n' || hs[3] % 4 END AS caller,
-                            CASE WHEN subject_type IN ('realization', 'materialization') THEN 'r' || hs[4] % 4 WHEN subject_type = 'facility' THEN 'f' || hs[4] % 3
+                            CASE WHEN subject_type IN ('realization', 'materialization') THEN 'r' || hs[4] % 12 WHEN subject_type = 'facility' THEN 'f' || hs[4] % 3
                                  WHEN hs[4] % 50 = 0 THEN repeat('long', 300) ELSE 'n' || hs[4] % 3 END AS subject,
                             CASE WHEN event_type LIKE '%member%' AND hs[5] % 20 > 0 THEN 'n' || hs[5] % 4 END AS target,
-                            hs[5] % 7 > 0 AND event_type <> 'login_failed' AS success) AS facts;
+                            hs[5] % 7 > 0 AND event_type <> 'login_failed' AND (event_type <> 'facility_deleted' OR hs[5] % 5 = 0) AS success) AS facts;

@@ -23,7 +23,8 @@ CREATE PROCEDURE oracle.whole() LANGUAGE sql AS $$
   INSERT INTO oracle.membership_points SELECT subject_type, name, target, CASE lower(facts ->> 'kind') WHEN 'projectmember' THEN 'project' ELSE 'user' END, at, lsn, n, event_uuid,
          CASE WHEN event_type !~ 'deleted$' THEN lower(coalesce(facts ->> 'role', 'member')) END,
          CASE WHEN event_type !~ 'deleted$' THEN lower(coalesce(facts ->> 'state', CASE WHEN event_type ~ 'requested$' THEN 'pending' ELSE 'active' END)) END
-    FROM oracle.e WHERE success AND target IS NOT NULL AND (event_type ~ '^project_member' AND subject_type = 'project' OR event_type ~ '^org_member' AND subject_type = 'organization');
+    FROM oracle.e WHERE success AND target IS NOT NULL AND (event_type ~ '^project_member' AND subject_type = 'project' OR event_type ~ '^facility_member' AND subject_type = 'facility'
+      OR event_type ~ '^org_member' AND subject_type = 'organization');
   INSERT INTO oracle.resource_points SELECT DISTINCT r.name, subject_type, e.name, at, lsn, n, event_uuid, facts ->> 'action' = 'allocate', facts ->> 'project', facts ->> 'experiment'
     FROM oracle.e e CROSS JOIN LATERAL jsonb_array_elements_text(CASE WHEN facts ? 'resources' THEN facts -> 'resources' ELSE '[]' END) AS r (name)
    WHERE facts ? 'action' AND subject_type IN ('realization', 'materialization') AND (success OR subject_type = 'materialization');
