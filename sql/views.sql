@@ -249,14 +249,12 @@ BEGIN
     UNION ALL
     -- The one that was there at that time ends with the first edge.
     SELECT l.subject_type, l.within, l.subject, l.began, l.began_lsn, l.began_n, e.at, l.began_uuid, e.event_uuid, l.old_within, l.old_name, k.key
-      FROM keys k
-      LEFT JOIN edges e ON e.key = k.key AND e.number = 1
-      LEFT JOIN lates ON lates.key = k.key
+      FROM keys k JOIN edges e ON e.key = k.key AND e.number = 1
      CROSS JOIN LATERAL (
        SELECT * FROM portal_audit.lifetimes l
         WHERE l.subject_type = k.subject_type AND l.within = k.within AND l.subject = k.subject AND (l.began, l.began_lsn, l.began_n) < (k.began, k.began_lsn, k.began_n)
         ORDER BY l.began DESC, l.began_lsn DESC, l.began_n DESC LIMIT 1) AS l
-     WHERE NOT k.was AND (e.key IS NOT NULL OR lates.key IS NOT NULL)
+     WHERE NOT k.was
   )
   SELECT (SELECT array_agg(ROW(subject_type, within, subject, at, lsn, n, next_at, event_uuid, next_uuid, old_within, old_name)::portal_audit.lifetimes)
             -- Two that events of others put at one time and place: the later one wins, as in the points.

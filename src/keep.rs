@@ -11,8 +11,8 @@ use crate::{
 use std::{convert::Infallible, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Events of one piece: about a quarter of a second's work. Larger ones are cheaper: who is active has a row for each day, which each piece writes anew.
-const PIECE_EVENTS: i32 = 5_000;
+/// Events of one piece: about a third of a second's work. Larger ones are cheaper: who is active has a row for each day, which each piece writes anew.
+const PIECE_EVENTS: i32 = 10_000;
 /// Rests of a piece's length: while a source is far behind, and otherwise.
 const RESTS: (u32, u32) = (9, 4);
 /// Longest wait after a fault.
