@@ -318,6 +318,7 @@ DECLARE
   t          RECORD;
   reached    BIGINT;
   ids        UUID[];
+  seals      BIGINT[];
   times      TIMESTAMPTZ[];
   whats      TEXT[];
   subjects   TEXT[];
@@ -337,17 +338,19 @@ BEGIN
   FOR t IN SELECT f.tree, f.upto FROM portal_audit.facility_folded f JOIN portal_audit.trees USING (tree)
             WHERE size > f.upto ORDER BY tree <> '.adopted', tree LOOP
     EXIT WHEN done >= p_limit;
-    WITH parts AS MATERIALIZED (
+    WITH parts AS (
       -- Each row is read once.
       SELECT s.first, s.events, substr(s.uuids, 1) AS uuids FROM portal_audit.seals s
-       WHERE s.tree = t.tree AND s.first >= t.upto AND s.first < t.upto + p_limit - done
-    ), found AS (
-      SELECT p.first, n, v.* FROM parts p CROSS JOIN LATERAL generate_series(0, p.events - 1) AS n
-       CROSS JOIN LATERAL (
-         SELECT v.event_uuid, v.timestamp, v.event_type, v.subject, v.subject_type, v.success, v.payload FROM public.events v
-          WHERE v.event_uuid = encode(substr(p.uuids, 16 * n + 1, 16), 'hex')::uuid OFFSET 0) AS v
-       WHERE v.success AND v.subject_type = 'facility' OR v.event_type = 'materialization_completed'
-          OR v.success AND v.event_type IN ('realization_created', 'resources_allocated', 'resources_deallocated', 'realization_relinquished', 'realization_expired')
+       WHERE s.tree = t.tree AND s.first >= t.upto AND s.first < t.upto + p_limit - done OFFSET 0
+    )
+    SELECT array_agg(encode(substr(p.uuids, 16 * n + 1, 16), 'hex')::uuid ORDER BY first, n), array_agg(first ORDER BY first, n), max(first + events)
+      INTO ids, seals, reached FROM parts p CROSS JOIN LATERAL generate_series(0, p.events - 1) AS n;
+    WITH found AS (
+      SELECT l.first, l.n, v.event_uuid, v.timestamp, v.event_type, v.subject, v.subject_type, v.success, v.payload
+        FROM public.events v JOIN unnest(ids, seals) WITH ORDINALITY AS l (id, first, n) ON l.id = v.event_uuid
+       WHERE v.event_uuid = ANY (ids)
+         AND (v.success AND v.subject_type = 'facility' OR v.event_type = 'materialization_completed'
+           OR v.success AND v.event_type IN ('realization_created', 'resources_allocated', 'resources_deallocated', 'realization_relinquished', 'realization_expired'))
     ), ordered AS (
       SELECT f.*, CASE WHEN event_type = 'materialization_completed' THEN 'completes'
                        WHEN event_type IN ('realization_created', 'resources_allocated') THEN 'gives'
@@ -358,9 +361,8 @@ BEGIN
     )
     SELECT array_agg(event_uuid ORDER BY place), array_agg(timestamp ORDER BY place), array_agg(what ORDER BY place), array_agg(subject ORDER BY place), array_agg(success ORDER BY place),
            array_agg(CASE jsonb_typeof(payload -> 'resources') WHEN 'array' THEN payload -> 'resources' ELSE '[]' END ORDER BY place),
-           array_agg(CASE jsonb_typeof(payload -> 'facilities') WHEN 'array' THEN payload -> 'facilities' ELSE '[]' END ORDER BY place),
-           (SELECT max(first + events) FROM parts)
-      INTO ids, times, whats, subjects, successes, resources, facilities, reached FROM ordered;
+           array_agg(CASE jsonb_typeof(payload -> 'facilities') WHEN 'array' THEN payload -> 'facilities' ELSE '[]' END ORDER BY place)
+      INTO ids, times, whats, subjects, successes, resources, facilities FROM ordered;
     waits := 1;
     FOR i IN 1 .. coalesce(cardinality(ids), 0) LOOP
       CONTINUE WHEN whats[i] <> '' AND (whats[i] <> 'gives' OR facilities[i] <> '[]');

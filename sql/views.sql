@@ -288,7 +288,7 @@ DECLARE
 BEGIN
   WITH raw AS MATERIALIZED (
     SELECT e.event_uuid, e.timestamp AS at, e.event_type, e.subject_type, e.caller, e.subject, e.target, e.success, e.payload, e.payload -> '_audit' AS audit
-      FROM unnest(p_events) AS k (id) CROSS JOIN LATERAL (SELECT * FROM public.events v WHERE v.event_uuid = k.id OFFSET 0) AS e
+      FROM public.events e WHERE e.event_uuid = ANY (p_events)
   ), kinds AS MATERIALIZED (
     SELECT t.event_type, t.subject_type, portal_audit.change_of(t.event_type, t.subject_type) AS change,
            t.event_type ~ '^[^_]+_member_(added|requested|updated|state_changed|deleted)$' AND starts_with(t.subject_type, split_part(t.event_type, '_', 1)) AS is_member,
