@@ -188,12 +188,9 @@ DROP FUNCTION IF EXISTS portal_audit.fold_facility(public.events), portal_audit.
 --
 -- An event names facilities and resources in two lists; a resource belongs to those facilities of the list that have one of that name, or to the
 -- only one. An event without a list of facilities is taken to those of its realization, else to those that have the resource.
---
--- Plans are forced: tables are looked into by their indexes, and what is made here is hashed. The tables may never have been analysed.
 CREATE OR REPLACE FUNCTION portal_audit.fold_uses(
   p_events UUID[], p_times TIMESTAMPTZ[], p_whats TEXT[], p_subjects TEXT[], p_successes BOOLEAN[], p_resources JSONB[], p_facilities JSONB[]
-) RETURNS VOID LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET jit = off AS $$
+) RETURNS VOID LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   WITH u AS MATERIALIZED (
     SELECT e.place, e.at, e.event_uuid, e.what, e.subject, e.success,
@@ -310,9 +307,10 @@ END $$;
 COMMENT ON FUNCTION portal_audit.fold_facility_itself IS 'An event of the facility itself; for portal_audit.fold_facilities';
 
 -- Follows the trees, whole seals at a time. One session at a time; who comes second finds it done or leaves it to the first.
--- What was tried and rolled back changes nothing; of materializations the failures count.
+-- What was tried and rolled back changes nothing; of materializations the failures count. Plans are forced as in portal_audit.fold.
 CREATE OR REPLACE FUNCTION portal_audit.fold_facilities(p_limit BIGINT DEFAULT 100000) RETURNS BIGINT
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET jit = off SET work_mem = '32MB' AS $$
 DECLARE
   done       BIGINT := 0;
   t          RECORD;
