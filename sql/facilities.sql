@@ -336,13 +336,12 @@ BEGIN
   FOR t IN SELECT f.tree, f.upto FROM portal_audit.facility_folded f JOIN portal_audit.trees USING (tree)
             WHERE size > f.upto ORDER BY tree <> '.adopted', tree LOOP
     EXIT WHEN done >= p_limit;
-    WITH parts AS (
-      -- Each row is read once.
-      SELECT s.first, s.events, substr(s.uuids, 1) AS uuids FROM portal_audit.seals s
-       WHERE s.tree = t.tree AND s.first >= t.upto AND s.first < t.upto + p_limit - done OFFSET 0
-    )
-    SELECT array_agg(encode(substr(p.uuids, 16 * n + 1, 16), 'hex')::uuid ORDER BY first, n), array_agg(first ORDER BY first, n), max(first + events)
-      INTO ids, seals, reached FROM parts p CROSS JOIN LATERAL generate_series(0, p.events - 1) AS n;
+    SELECT array_agg(l.id ORDER BY l.first, l.n), array_agg(l.first ORDER BY l.first, l.n), max(l.next) INTO ids, seals, reached
+      FROM (SELECT encode(substr(p.uuids, 16 * n + 1, 16), 'hex')::uuid AS id, p.first, n, p.first + p.events AS next
+              -- Each row is read once.
+              FROM (SELECT s.first, s.events, substr(s.uuids, 1) AS uuids FROM portal_audit.seals s
+                     WHERE s.tree = t.tree AND s.first >= t.upto AND s.first < t.upto + p_limit - done OFFSET 0) AS p
+             CROSS JOIN LATERAL generate_series(0, p.events - 1) AS n OFFSET 0) AS l;
     WITH found AS (
       SELECT l.first, l.n, v.event_uuid, v.timestamp, v.event_type, v.subject, v.subject_type, v.success, v.payload
         FROM public.events v JOIN unnest(ids, seals) WITH ORDINALITY AS l (id, first, n) ON l.id = v.event_uuid
