@@ -102,7 +102,8 @@ COMMENT ON FUNCTION portal_audit.subject_types IS 'The types of subject that the
 -- Memberships as spans of time, from events: whose target is p_member, or in p_subject. A row per subject, member and state that it was in.
 CREATE OR REPLACE FUNCTION portal_audit.spans(p_member_kind TEXT, p_member TEXT, p_kind TEXT, p_subject TEXT)
 RETURNS TABLE (kind TEXT, subject TEXT, member TEXT, role TEXT, during TSTZRANGE)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+-- One plan for all: to make it anew takes longer than to follow it.
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
   member_types CONSTANT TEXT := '^[a-z]+_member_(requested|added|updated|state_changed|deleted)$';
 BEGIN
@@ -173,45 +174,28 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 COMMENT ON FUNCTION portal_audit.reach IS 'Projects, organizations or facilities whose events the viewer may see, each with the times for which that holds';
 
--- The newest events that the viewer may see, a page at a time. The same rows as SELECT … FROM events ORDER BY timestamp DESC, event_uuid DESC under
--- the policy, which would look at every row until the page is full; here what is the viewer's own comes by its index, and only who has
--- a project goes through the events of that time. Runs as who calls, so the policy holds for each part.
-CREATE OR REPLACE FUNCTION portal_audit.my_events(p_limit INT DEFAULT 50, p_before TIMESTAMPTZ DEFAULT 'infinity', p_before_uuid UUID DEFAULT NULL)
-RETURNS SETOF public.events LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  me       CONSTANT TEXT := portal_audit.viewer();
-  projects CONSTANT JSONB := portal_audit.reach('project');
-  kept     CONSTANT JSONB := jsonb_build_object('organization', portal_audit.reach('organization'), 'facility', portal_audit.reach('facility'));
-  until    CONSTANT UUID := coalesce(p_before_uuid, '00000000-0000-0000-0000-000000000000');
-  span     TSTZRANGE;
-BEGIN
-  IF p_limit NOT BETWEEN 1 AND 10000 THEN
-    RAISE EXCEPTION 'a page has 1 to 10000 events' USING ERRCODE = '22023';
-  END IF;
-  SELECT range_merge(range_agg(times)) INTO span FROM jsonb_each_text(projects) AS p (name, text), unnest(p.text::tstzmultirange) AS times;
-  RETURN QUERY
-  SELECT DISTINCT ON (page.timestamp, page.event_uuid) page.* FROM (
-    (SELECT e.* FROM public.events e WHERE e.caller = me AND (e.timestamp, e.event_uuid) < (p_before, until)
-      ORDER BY e.timestamp DESC, e.event_uuid DESC LIMIT p_limit)
-    UNION ALL
-    (SELECT e.* FROM public.events e WHERE e.subject_type = 'user' AND e.subject = me AND (e.timestamp, e.event_uuid) < (p_before, until)
-      ORDER BY e.timestamp DESC, e.event_uuid DESC LIMIT p_limit)
-    UNION ALL
-    (SELECT e.* FROM public.events e WHERE e.target = me AND (e.timestamp, e.event_uuid) < (p_before, until)
-      ORDER BY e.timestamp DESC, e.event_uuid DESC LIMIT p_limit)
-    UNION ALL
-    SELECT mine.* FROM jsonb_each(kept) AS k (kind, names), jsonb_object_keys(k.names) AS name,
-      LATERAL (SELECT e.* FROM public.events e WHERE e.subject_type = k.kind AND e.subject = name AND (e.timestamp, e.event_uuid) < (p_before, until)
-                ORDER BY e.timestamp DESC, e.event_uuid DESC LIMIT p_limit) AS mine
-    UNION ALL
-    (SELECT e.* FROM public.events e
-      WHERE span IS NOT NULL AND e.event_type = ANY (portal_audit.types_for('project'))
-        AND e.timestamp >= coalesce(lower(span), '-infinity') AND e.timestamp <= coalesce(upper(span), 'infinity')
-        AND (e.timestamp, e.event_uuid) < (p_before, until) AND e.timestamp <= p_before
-      ORDER BY e.timestamp DESC, e.event_uuid DESC LIMIT p_limit)
-  ) AS page ORDER BY page.timestamp DESC, page.event_uuid DESC LIMIT p_limit;
-END $$;
-COMMENT ON FUNCTION portal_audit.my_events IS 'The newest events that the viewer may see, before a place: the timestamp and event_uuid of the last one of the page before';
+-- The rule by which a user of the portal sees a row, with the answers to what it asks about the viewer, as SQL: when their life began, their name; the types
+-- of events for any of the words of visible_to, and for self, project, organization and facility; their reach in projects, organizations and facilities.
+-- The policy below asks anew in every query; portal_audit.my_page asks once.
+CREATE OR REPLACE FUNCTION portal_audit.rule(VARIADIC p_answers TEXT[] DEFAULT ARRAY[
+  '(SELECT portal_audit.life())', '(SELECT portal_audit.viewer())',
+  '(SELECT portal_audit.types_for(''self'', ''project'', ''organization'', ''facility''))', '(SELECT portal_audit.types_for(''self''))',
+  '(SELECT portal_audit.types_for(''project''))', '(SELECT portal_audit.types_for(''organization''))', '(SELECT portal_audit.types_for(''facility''))',
+  '(SELECT portal_audit.reach(''project''))', '(SELECT portal_audit.reach(''organization''))', '(SELECT portal_audit.reach(''facility''))']) RETURNS TEXT
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT format($rule$
+          timestamp >= %1$s
+          AND (caller = %2$s AND event_type = ANY (%3$s::text[])
+            OR (subject_type = 'user' AND subject = %2$s
+                OR subject_type <> 'user' AND target = %2$s AND coalesce(payload ->> 'kind', 'usermember') = 'usermember')
+                 AND event_type = ANY (%4$s::text[]))
+          OR event_type = ANY (%5$s::text[])
+             AND timestamp <@ (%8$s ->> (CASE WHEN subject_type = 'project' THEN subject WHEN payload ? 'project' THEN payload ->> 'project'
+               WHEN event_type LIKE '%%\_project\_%%' THEN target END))::tstzmultirange
+          OR event_type = ANY (%6$s::text[]) AND subject_type = 'organization' AND timestamp <@ (%9$s ->> subject)::tstzmultirange
+          OR event_type = ANY (%7$s::text[]) AND subject_type = 'facility' AND timestamp <@ (%10$s ->> subject)::tstzmultirange$rule$, VARIADIC p_answers)
+$$;
+COMMENT ON FUNCTION portal_audit.rule IS 'The condition under which a user of the portal sees a row of events';
 
 -- A read by a person is an event too. The program calls this once a command, before it shows the first row; pages do the same. What is read with
 -- psql itself cannot be recorded from here: the extension pgaudit does that (pgaudit.log = 'read'), in the server's log.
@@ -228,7 +212,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION portal_audit.record_read IS 'Records that the person of this session read (log_read) or exported (log_exported) events: the filter, how many rows, and the login';
 REVOKE ALL ON FUNCTION portal_audit.viewer, portal_audit.sees_all, portal_audit.life_of, portal_audit.life, portal_audit.types_for,
-  portal_audit.subject_types, portal_audit.spans, portal_audit.keeps, portal_audit.reach, portal_audit.my_events, portal_audit.record_read FROM PUBLIC;
+  portal_audit.subject_types, portal_audit.spans, portal_audit.keeps, portal_audit.reach, portal_audit.record_read FROM PUBLIC;
 INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES
   ('log_read', '{caller} read {payload.rows} events', 'user', '{admin}'),
   ('log_exported', '{caller} exported {payload.rows} events', 'user', '{admin}')
@@ -256,7 +240,7 @@ BEGIN
         -- Absence of an event means something only before complete_to.
         GRANT SELECT (source, state, complete_to) ON portal_audit.progress TO portal_audit_viewer;
         GRANT EXECUTE ON FUNCTION portal_audit.viewer, portal_audit.sees_all, portal_audit.life, portal_audit.types_for,
-          portal_audit.subject_types, portal_audit.reach, portal_audit.my_events, portal_audit.record_read TO portal_audit_viewer;
+          portal_audit.subject_types, portal_audit.reach, portal_audit.record_read TO portal_audit_viewer;
         IF to_regclass('portal_audit.events_described') IS NOT NULL THEN
           GRANT SELECT ON portal_audit.events_described TO portal_audit_viewer;
         END IF;
@@ -286,8 +270,6 @@ DECLARE
   before TEXT;
   told   TEXT;
   policy RECORD;
-  project CONSTANT TEXT := $sql$CASE WHEN subject_type = 'project' THEN subject WHEN payload ? 'project' THEN payload ->> 'project'
-      WHEN event_type LIKE '%\_project\_%' THEN target END$sql$;
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_class WHERE oid = events AND pg_has_role(relowner, 'USAGE')) THEN
     RAISE WARNING 'public.events belongs to another role: it has to enable row-level security, else whoever may read it reads all of it'
@@ -315,19 +297,7 @@ BEGIN
         ('portal_audit_writes', '{portal_audit_writer}'::text[], 'FOR INSERT', 'WITH CHECK (true)', 'The sidecar adds events'),
         ('portal_audit_counts', '{portal_audit_writer}', 'FOR SELECT', 'USING (true)', 'The sidecar learns which ids an INSERT did not pass over, and counts gaps: by the three columns that it may read'),
         ('portal_audit_sees_all', '{portal_audit_admin,portal_audit_reader}', 'FOR SELECT', 'USING (true)', 'Admins and dashboards see all'),
-        ('portal_audit_sees_own', '{portal_audit_viewer,portal_audit_web}', 'FOR SELECT', format($policy$USING (
-          timestamp >= (SELECT portal_audit.life())
-          AND (caller = (SELECT portal_audit.viewer())
-                 AND event_type = ANY ((SELECT portal_audit.types_for('self', 'project', 'organization', 'facility'))::text[])
-            OR (subject_type = 'user' AND subject = (SELECT portal_audit.viewer())
-                OR subject_type <> 'user' AND target = (SELECT portal_audit.viewer()) AND coalesce(payload ->> 'kind', 'usermember') = 'usermember')
-                 AND event_type = ANY ((SELECT portal_audit.types_for('self'))::text[]))
-          OR event_type = ANY ((SELECT portal_audit.types_for('project'))::text[])
-             AND timestamp <@ ((SELECT portal_audit.reach('project')) ->> (%1$s))::tstzmultirange
-          OR event_type = ANY ((SELECT portal_audit.types_for('organization'))::text[]) AND subject_type = 'organization'
-             AND timestamp <@ ((SELECT portal_audit.reach('organization')) ->> subject)::tstzmultirange
-          OR event_type = ANY ((SELECT portal_audit.types_for('facility'))::text[]) AND subject_type = 'facility'
-             AND timestamp <@ ((SELECT portal_audit.reach('facility')) ->> subject)::tstzmultirange)$policy$, project),
+        ('portal_audit_sees_own', '{portal_audit_viewer,portal_audit_web}', 'FOR SELECT', format('USING (%s)', portal_audit.rule()),
           'A user of the portal sees what the words of visible_to give, by membership as of the event')
       ) AS w (name, roles, command, rule, comment)
   LOOP

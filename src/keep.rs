@@ -21,7 +21,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const WAIT_NOT_LET_IN: Duration = Duration::from_secs(600);
 
 /// Takes a piece, and says whether a source's record is more than a minute old.
-const FOLD: &str = "SELECT portal_audit.fold($1), coalesce((SELECT min(complete_to) < now() - interval '1 minute' FROM portal_audit.progress), false)";
+const FOLD: &str = "SELECT greatest(portal_audit.fold($1), portal_audit.fold_things($1)), coalesce((SELECT min(complete_to) < now() - interval '1 minute' FROM portal_audit.progress), false)";
 /// The same for the tables of facilities, in a transaction of its own, so that a fault of one is not the other's.
 const FOLD_FACILITIES: &str = "SELECT portal_audit.fold_facilities($1::int), false";
 

@@ -23,7 +23,7 @@
 //!
 //! Before the first frame [`catalog`] reads what the source is, [`continuity`] decides whether it joins what is written, and [`snapshot`] reads what is older than the slot. [`budget`] looks after what the slot keeps on the source's disk. [`pipeline`] alone knows all the stages, and tells [`metrics`] what it does; [`service`] runs it under a service manager, reads settings again on SIGHUP, and lets [`serve`] show the metrics and [`web`] the pages. Beside the sources [`keep`] keeps the tables up that admins ask: what was there at any time, and numbers. [`demo`] runs the whole on a throwaway server, which the tests use too.
 //!
-//! Beside the flow stand what people ask: [`check`] finds what would go wrong and says how to mend it, [`tools`] has the verbs around mappings, [`coverage`] judges what was asked for by the live configuration, [`explain`] tells where one event comes from, [`replay`] runs a recorded stream through two mappings, [`ask`] reads the log itself by the conditions of [`filter`], and [`mod@export`] writes it to files. They read, and nothing of the flow uses them. [`retain`] alone takes away: by retention, and by erasure. [`facility`] tells the states of facilities, keeps what operators announce and whether addresses answer, and [`map`] draws them.
+//! Beside the flow stand what people ask: [`check`] finds what would go wrong and says how to mend it, [`tools`] has the verbs around mappings, [`coverage`] judges what was asked for by the live configuration, [`explain`] tells where one event comes from, [`replay`] runs a recorded stream through two mappings, [`ask`] reads the log itself by the conditions of [`filter`], and [`mod@export`] writes it to files; for users of the portal [`own`] finds what they may see. They read, and nothing of the flow uses them. [`retain`] alone takes away: by retention, and by erasure. [`facility`] tells the states of facilities, keeps what operators announce and whether addresses answer, and [`map`] draws them.
 //!
 //! Each row has a leaf ([`mod@leaf`]) in its source's tree, written with it; [`proof`] signs checkpoints ([`note`]) of the trees ([`merkle`]), and verifies the record.
 //!
@@ -64,6 +64,7 @@ pub mod map;
 pub mod merkle;
 pub mod metrics;
 pub mod note;
+pub mod own;
 pub mod pipeline;
 pub mod proof;
 pub mod replay;

@@ -33,6 +33,7 @@ mod jwt;
 mod login;
 mod numbers;
 mod overview;
+mod own;
 mod page;
 mod panes;
 mod pipeline;

@@ -26,6 +26,7 @@ pub const AUDIT_SQL: &str = concat!(
     include_str!("../sql/retention.sql"),
     include_str!("../sql/types.sql"),
     include_str!("../sql/access.sql"),
+    include_str!("../sql/mine.sql"),
     include_str!("../sql/facilities.sql"),
     include_str!("../sql/version.sql"),
 );

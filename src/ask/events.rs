@@ -12,11 +12,12 @@ use super::{
 };
 use crate::{
     config::AuditArguments,
-    filter::{Filter, Key, Order},
+    filter::{Filter, Key, Order, Where},
     show::{OutputFormat, count, visible},
 };
 use chrono::NaiveDate;
 use serde_json::json;
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 /// Most rows of one page: more is what `export` is for.
@@ -77,13 +78,22 @@ pub(super) async fn run(mut arguments: EventsArguments) -> Result<(), AskError> 
 
 /// The newest events that are meant, and whether there are more. One more than is shown is read.
 async fn page(reader: &Reader, arguments: &EventsArguments) -> Result<Page, AskError> {
-    let mut to = arguments.filter.condition();
-    if let Some(event_uuid) = arguments.before {
-        to.beyond(Order::NewestFirst, place(reader, event_uuid).await?);
-    }
-    let limit = to.bind(arguments.limit + 1);
+    let before = match arguments.before {
+        Some(event_uuid) => Some(place(reader, event_uuid).await?),
+        None => None,
+    };
     let (select, order) = (select(&reader.abilities), Order::NewestFirst.sql());
-    let query = format!("{select} WHERE {} ORDER BY {order} LIMIT {limit}", to.sql());
+    let to = if reader.abilities.is_viewer {
+        own(&arguments.filter, before, arguments.limit + 1)
+    } else {
+        let mut to = arguments.filter.condition();
+        if let Some(key) = before {
+            to.beyond(Order::NewestFirst, key);
+        }
+        to
+    };
+    let query =
+        format!("{select} WHERE {} ORDER BY {order} LIMIT {}", to.sql(), arguments.limit + 1);
     let rows = reader.session.client.query(&query, &to.values()).await.map_err(AskError::query)?;
     let mut events: Vec<EventRow> = rows.iter().map(EventRow::read).collect();
     let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
@@ -95,6 +105,19 @@ async fn page(reader: &Reader, arguments: &EventsArguments) -> Result<Page, AskE
         events.reverse();
     }
     Ok(Page { events, before, complete_to: reader.complete_to().await? })
+}
+
+/// So many of the newest that a portal user may see.
+fn own(filter: &Filter, before: Option<Key>, limit: i64) -> Where {
+    let mut to = Where::default();
+    let limit = to.bind(i32::try_from(limit).unwrap_or(i32::MAX));
+    let filter = to.bind(Json(filter.clone()));
+    let at = to.bind(before.map(|key| key.timestamp));
+    let event_uuid = to.bind(before.map(|key| key.event_uuid));
+    to.and(&format!(
+        "e.event_uuid = ANY (ARRAY(SELECT o.event_uuid FROM portal_audit.my_events({limit}, {at}, {event_uuid}, {filter}) o))"
+    ));
+    to
 }
 
 async fn place(reader: &Reader, event_uuid: Uuid) -> Result<Key, AskError> {

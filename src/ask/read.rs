@@ -4,6 +4,7 @@ use super::{AskError, paint};
 use crate::{
     config::AuditArguments,
     connect::{self, Session},
+    own,
     show::visible,
 };
 use chrono::{DateTime, Utc};
@@ -25,6 +26,8 @@ pub struct Abilities {
     pub counts: bool,
     /// `portal_audit.record_read`.
     pub records: bool,
+    /// Policies hide rows from it, and it may ask for its own: [`crate::own`].
+    pub is_viewer: bool,
 }
 
 /// How far the record of a source is complete.
@@ -71,6 +74,7 @@ impl Reader {
             reads_seals: row.get(4),
             counts: row.get(5),
             records: row.get(6),
+            is_viewer: own::is_viewer(client).await.map_err(AskError::query)?,
         };
         let now = row.get(7);
         Ok(Self { session, abilities, now })

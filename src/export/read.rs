@@ -7,11 +7,13 @@ use super::{ExportError, Filter};
 use crate::{
     connect::Session,
     filter::{Key, Order},
+    own::{self, Events as OwnEvents},
     show::COLUMNS,
 };
 use chrono::{DateTime, Utc};
-use std::collections::BTreeMap;
-use tokio_postgres::{RowStream, types::Json};
+use futures_util::TryStreamExt as _;
+use std::{collections::BTreeMap, pin::Pin};
+use tokio_postgres::{Row, RowStream, types::Json};
 use uuid::Uuid;
 
 /// What the audit database says of itself when an export begins.
@@ -80,13 +82,36 @@ pub(super) async fn first(session: &Session) -> Result<Option<DateTime<Utc>>, Ex
     Ok(row.get(0))
 }
 
+/// The events of a range, on their way.
+pub(super) enum Events {
+    /// Of all that there are, as the index on `timestamp` gives them.
+    Any(Pin<Box<RowStream>>),
+    /// Of a portal user.
+    Own(OwnEvents),
+}
+
+impl Events {
+    /// The next one; `None`: that was the last.
+    pub(super) async fn next(&mut self, session: &Session) -> Result<Option<Row>, ExportError> {
+        let next = match self {
+            Self::Any(rows) => rows.try_next().await,
+            Self::Own(events) => events.next(&session.client).await,
+        };
+        next.map_err(ExportError::query)
+    }
+}
+
 /// Asks for the events of a range behind an event.
 pub(super) async fn events(
     session: &Session,
     filter: &Filter,
     after: Option<Key>,
     before: Option<DateTime<Utc>>,
-) -> Result<RowStream, ExportError> {
+) -> Result<Events, ExportError> {
+    let select = format!("SELECT {COLUMNS} FROM public.events e");
+    if own::is_viewer(&session.client).await.map_err(ExportError::query)? {
+        return Ok(Events::Own(OwnEvents::new(filter, &select, after, before)));
+    }
     let mut condition = filter.condition();
     if let Some(key) = after {
         condition.beyond(Order::OldestFirst, key);
@@ -95,12 +120,9 @@ pub(super) async fn events(
         let before = condition.bind(before);
         condition.and(&format!("e.timestamp < {before}::timestamptz"));
     }
-    let query = format!(
-        "SELECT {COLUMNS} FROM public.events e WHERE {} ORDER BY {}",
-        condition.sql(),
-        Order::OldestFirst.sql()
-    );
-    session.client.query_raw(&query, condition.values()).await.map_err(ExportError::query)
+    let query = format!("{select} WHERE {} ORDER BY {}", condition.sql(), Order::OldestFirst.sql());
+    let rows = session.client.query_raw(&query, condition.values()).await;
+    Ok(Events::Any(Box::pin(rows.map_err(ExportError::query)?)))
 }
 
 /// Ends the snapshot.

@@ -16,7 +16,6 @@ use crate::{
     timestamp::Timestamp,
 };
 use chrono::{DateTime, Days, NaiveTime, Utc};
-use futures_util::TryStreamExt as _;
 use std::{
     fs, future,
     path::{Path, PathBuf},
@@ -100,8 +99,7 @@ async fn pour(
     encoder: &mut Encoder,
     progress: &Progress,
 ) -> Result<bool, ExportError> {
-    let events = read::events(session, filter, after, manifest.range.before).await?;
-    let mut events = Box::pin(events);
+    let mut events = read::events(session, filter, after, manifest.range.before).await?;
     // Where signals cannot be heard, Ctrl-C ends the process.
     let mut stop = Box::pin(async {
         if tokio::signal::ctrl_c().await.is_err() {
@@ -113,7 +111,7 @@ async fn pour(
         let row = tokio::select! {
             biased;
             () = &mut stop => break true,
-            row = events.try_next() => row.map_err(ExportError::query)?,
+            row = events.next(session) => row?,
         };
         let Some(row) = row else { break false };
         let event = EventRow::read(&row).map_err(ExportError::query)?;

@@ -10,16 +10,14 @@ use super::{
 };
 use crate::{connect::Session, filter::Filter};
 use chrono::{DateTime, Utc};
-use futures_util::TryStreamExt as _;
-use std::{fmt, pin::Pin};
-use tokio_postgres::RowStream;
+use std::fmt;
 
 /// Bytes of a piece at least, but for the last.
 const PIECE_BYTES: usize = 32 * 1024;
 
 /// Events on their way.
 pub struct Stream {
-    rows: Pin<Box<RowStream>>,
+    coming: read::Events,
     /// `None`: the file is whole.
     encoder: Option<Encoder>,
     pieces: Pieces,
@@ -47,21 +45,21 @@ impl Stream {
         let mut filter = filter.clone();
         filter.pin(now.at);
         let (before, _) = run::end(&now, &filter, false);
-        let rows = Box::pin(read::events(session, &filter, None, before).await?);
+        let coming = read::events(session, &filter, None, before).await?;
         let pieces = Pieces::default();
         let output = Output::pieces(pieces.clone());
         let encoder = Encoder::new(output, format, false).map_err(ExportError::Encode)?;
-        Ok(Self { rows, encoder: Some(encoder), pieces, events: 0, before })
+        Ok(Self { coming, encoder: Some(encoder), pieces, events: 0, before })
     }
 
-    /// The next bytes; empty once all are given.
+    /// The next bytes; empty once all are given. The session is the one that it began with.
     ///
     /// # Errors
     /// The database refuses, or a row cannot be written.
-    pub async fn next(&mut self) -> Result<Vec<u8>, ExportError> {
+    pub async fn next(&mut self, session: &Session) -> Result<Vec<u8>, ExportError> {
         while self.pieces.len() < PIECE_BYTES {
             let Some(encoder) = &mut self.encoder else { break };
-            match self.rows.try_next().await.map_err(ExportError::query)? {
+            match self.coming.next(session).await? {
                 Some(row) => {
                     let event = EventRow::read(&row).map_err(ExportError::query)?;
                     encoder.event(&event).map_err(ExportError::Encode)?;

@@ -88,7 +88,7 @@ pub(super) async fn export(
     let stream = Stream::begin(reader.session(), &filter, asked.format).await;
     let mut stream = stream.map_err(|error| fault(&error))?;
     // What goes wrong at the begin has a page that says so.
-    let first = stream.next().await.map_err(|error| fault(&error))?;
+    let first = stream.next(reader.session()).await.map_err(|error| fault(&error))?;
     let (kind, end) = kind(asked.format);
     let filter = serde_json::json!({ "page": "/events/export", "q": asked.q, "format": end });
     // Before the first byte leaves: whoever breaks off later has what came until then.
@@ -115,7 +115,7 @@ fn pieces(
         if piece.is_empty() {
             return Ok(None);
         }
-        let next = stream.next().await.inspect_err(|error| {
+        let next = stream.next(reader.session()).await.inspect_err(|error| {
             let error = crate::chain::chain(error);
             tracing::warn!(error, "an export over the pages ended early");
         })?;

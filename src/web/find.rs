@@ -5,10 +5,11 @@
 use super::{
     Fault, Visitor,
     events::{FROM, LINE},
+    own,
     reader::Reader,
 };
 use crate::filter::{Filter, Key, Lists, Order, Where};
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 /// Events that are looked through, from where the page begins.
@@ -43,34 +44,32 @@ pub(super) async fn rows(
     visitor: &Visitor,
     wanted: &Wanted<'_>,
 ) -> Result<Vec<Row>, Fault> {
+    if !visitor.sees_all {
+        return Ok(own::page(reader, wanted).await?.0);
+    }
     let mut whole = Where::default();
     wanted.filter.span(&mut whole);
     if let Some(key) = wanted.beyond {
         whole.beyond(wanted.order, key);
     }
     let place = whole.sql().to_owned();
-    let lists = if visitor.sees_all { Lists::Stepped } else { Lists::Told };
-    wanted.filter.matter(&mut whole, lists);
+    wanted.filter.matter(&mut whole, Lists::Stepped);
     let is_all = whole.sql() == place;
     let parts = Parts { place, whole, order: wanted.order.sql(), limit: wanted.limit };
     let full = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
-    match (visitor.sees_all, is_all) {
-        (true, true) => return walk(reader, &parts).await,
-        (true, false) => {
-            let some = near(reader, &parts, NEAR).await?;
-            if some.len() >= full {
-                return Ok(some);
-            }
-            let farther = farther(some.len(), wanted.limit);
-            if let Some(farther) = farther {
-                let more = near(reader, &parts, farther).await?;
-                if more.len() >= full {
-                    return Ok(more);
-                }
-            }
+    if is_all {
+        return walk(reader, &parts).await;
+    }
+    let some = near(reader, &parts, NEAR).await?;
+    if some.len() >= full {
+        return Ok(some);
+    }
+    let farther = farther(some.len(), wanted.limit);
+    if let Some(farther) = farther {
+        let more = near(reader, &parts, farther).await?;
+        if more.len() >= full {
+            return Ok(more);
         }
-        (false, true) if is_unbounded(wanted) => return own(reader, wanted).await,
-        (false, _) => {}
     }
     if !wanted.filter.is_indexed() {
         return walk(reader, &parts).await;
@@ -87,11 +86,6 @@ fn farther(found: usize, limit: i64) -> Option<i64> {
     // Twice what an even spread would need.
     let farther = (2 * NEAR * limit) / found;
     (farther <= FARTHER).then_some(farther)
-}
-
-fn is_unbounded(wanted: &Wanted<'_>) -> bool {
-    let filter = wanted.filter;
-    filter.since.is_none() && filter.until.is_none() && wanted.order == Order::NewestFirst
 }
 
 fn select(condition: &str, order: &str, limit: i64) -> String {
@@ -132,17 +126,4 @@ async fn seldom(reader: &Reader, parts: &Parts) -> Result<Option<Vec<Row>>, Faul
     let ids: Vec<Uuid> = found.iter().map(|row| row.get(0)).collect();
     let query = select("e.event_uuid = ANY ($1)", order, limit);
     Ok(Some(reader.rows(&query, &[&ids]).await?))
-}
-
-/// The newest that the visitor may see, which a function of the audit database finds by what they have to do with.
-async fn own(reader: &Reader, wanted: &Wanted<'_>) -> Result<Vec<Row>, Fault> {
-    let limit = i32::try_from(wanted.limit).unwrap_or(i32::MAX);
-    let key = wanted.beyond;
-    let (at, id) = (key.map(|key| key.timestamp), key.map(|key| key.event_uuid));
-    let order = wanted.order.sql();
-    let query = format!(
-        "SELECT {LINE}, e.payload AS whole FROM portal_audit.my_events($1::int, coalesce($2::timestamptz, 'infinity'), $3::uuid) e LEFT JOIN portal_audit.event_types t ON t.event_type = e.event_type ORDER BY {order}"
-    );
-    let parameters: [&(dyn ToSql + Sync); 3] = [&limit, &at, &id];
-    reader.rows(&query, &parameters).await
 }

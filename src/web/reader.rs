@@ -173,7 +173,7 @@ impl Reader {
 }
 
 /// Without the server's text, which may quote a row.
-fn fault(error: &tokio_postgres::Error) -> Fault {
+pub(super) fn fault(error: &tokio_postgres::Error) -> Fault {
     match connect::sqlstate_of(error) {
         None => Fault::Away,
         Some(CANCELED) => Fault::Long,

@@ -1,6 +1,7 @@
 //! Who sees what: the matrix of people and event types, the edges of membership, and ways around it.
 
 mod beside;
+mod own;
 
 use crate::support::{Portal, cluster, run, sample, value};
 use expect_test::expect_file;
@@ -448,7 +449,7 @@ async fn only_what_is_for_all(viewer: &Session) {
     const CALLABLE: &str = "SELECT string_agg(proname, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'portal_audit'::regnamespace AND prosecdef AND has_function_privilege(oid, 'EXECUTE')";
     assert_eq!(
         value::<String>(viewer, CALLABLE).await,
-        "facilities_behind facility_history facility_state facility_states fold_facilities life reach record_read subject_types types_for viewer"
+        "facilities_behind facility_history facility_state facility_states fold_facilities life my_page reach record_read subject_types types_for viewer"
     );
 }
 
@@ -460,11 +461,16 @@ async fn pages_of_a_viewer_put_together_are_all_that_the_viewer_sees() {
     let portal = world(NAME, &PEOPLE).await;
     // Three of each at a time, so that pages end amid events of one time.
     run(&portal.audit, "INSERT INTO public.events SELECT gen_random_uuid(), '2026-01-25'::timestamptz + i * interval '1 hour', t, 'petra', s, o, NULL, true, NULL, p::jsonb FROM generate_series(1, 300) AS i, generate_series(1, 3), (VALUES ('experiment_created', 'a', 'experiment', '{\"project\": \"mesh\"}'), ('experiment_created', 'b', 'experiment', '{\"project\": \"other\"}'), ('login_succeeded', 'ursula', 'user', '{}'), ('facility_updated', 'hill', 'facility', '{}'), ('org_updated', 'acme', 'organization', '{}')) AS e (t, s, o, p)").await;
+    run(&portal.audit, "SELECT portal_audit.adopt(), portal_audit.fold_things(10000)").await;
+    // Adopted and folded: what is not, is looked through.
+    assert!(
+        value::<i64>(&portal.audit, "SELECT count(*) FROM portal_audit.project_things").await > 0
+    );
     const ALL: &str = "SELECT coalesce(string_agg(event_uuid::text, ' ' ORDER BY timestamp DESC, event_uuid DESC), '') FROM public.events";
     for person in PEOPLE {
         let session = login(NAME, person).await;
         let mut pages: Vec<String> = Vec::new();
-        let mut before = "'infinity', NULL".to_owned();
+        let mut before = "NULL, NULL".to_owned();
         loop {
             let page = session.client.query(&format!("SELECT event_uuid::text, timestamp::text FROM portal_audit.my_events(500, {before})"), &[]).await.unwrap();
             let Some(last) = page.last() else { break };

@@ -12,6 +12,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const MODULES: &[(&str, &[&str])] = &[
     ("chain", &[]),
     ("filter", &[]),
+    ("own", &["filter"]),
     ("lsn", &[]),
     ("timestamp", &[]),
     ("conninfo", &[]),
@@ -73,12 +74,15 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     ("map", &["show"]),
     ("facility", &["chain", "config", "connect", "map", "show"]),
-    ("export", &["chain", "config", "connect", "conninfo", "filter", "lsn", "show", "timestamp"]),
+    (
+        "export",
+        &["chain", "config", "connect", "conninfo", "filter", "lsn", "own", "show", "timestamp"],
+    ),
     (
         "web",
         &[
             "chain", "config", "connect", "conninfo", "export", "facility", "filter", "map",
-            "note", "show",
+            "note", "own", "show",
         ],
     ),
     ("serve", &["metrics", "web"]),
@@ -151,7 +155,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "translate",
         ],
     ),
-    ("ask", &["chain", "config", "connect", "conninfo", "filter", "pipeline", "show"]),
+    ("ask", &["chain", "config", "connect", "conninfo", "filter", "own", "pipeline", "show"]),
     (
         "cli",
         &[
@@ -168,6 +172,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &[
             "ask", "budget", "catalog", "check", "connect", "demo", "explain", "export",
             "facility", "filter", "keep", "proof", "retain", "show", "snapshot", "status", "tools",
+            "facility", "filter", "keep", "own", "proof", "retain", "snapshot", "status", "tools",
             "web", "write",
         ],
     ),
