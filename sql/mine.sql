@@ -214,22 +214,24 @@ BEGIN
       FROM jsonb_each_text(p_projects) AS p
      CROSS JOIN LATERAL (SELECT range_merge(p.value::tstzmultirange) AS whole) AS s
   ), things AS (
-    (SELECT t.subject_type, t.subject, t.day
+    (SELECT t.*
        FROM mine m CROSS JOIN LATERAL (
-         SELECT t.subject_type, coalesce(t.subject, t.key) AS subject, least(t.last, m.high) AS day FROM portal_audit.project_things t
+         SELECT t.*, least(t.last, m.high) AS day FROM portal_audit.project_things t
           WHERE t.project = m.project AND t.first <= m.high AND t.last >= m.low AND (kinds IS NULL OR t.subject_type = ANY (kinds)) ORDER BY t.last DESC, t.subject_type, t.key LIMIT p_most + 1) AS t
-      WHERE NOT p_oldest_first ORDER BY t.day DESC, t.subject_type, t.subject LIMIT p_most + 1)
+      WHERE NOT p_oldest_first ORDER BY t.day DESC, t.last DESC, t.subject_type, t.key, t.project LIMIT p_most + 1)
     UNION ALL
-    (SELECT t.subject_type, t.subject, t.day
+    (SELECT t.*
        FROM mine m CROSS JOIN LATERAL (
-         SELECT t.subject_type, coalesce(t.subject, t.key) AS subject, greatest(t.first, m.low) AS day FROM portal_audit.project_things t
+         SELECT t.*, greatest(t.first, m.low) AS day FROM portal_audit.project_things t
           WHERE t.project = m.project AND t.first <= m.high AND t.last >= m.low AND (kinds IS NULL OR t.subject_type = ANY (kinds)) ORDER BY t.first, t.subject_type, t.key LIMIT p_most + 1) AS t
-      WHERE p_oldest_first ORDER BY t.day, t.subject_type, t.subject LIMIT p_most + 1)
+      WHERE p_oldest_first ORDER BY t.day, t.first, t.subject_type, t.key, t.project LIMIT p_most + 1)
   )
-  SELECT array_agg(t.subject_type ORDER BY t.number), array_agg(t.subject ORDER BY t.number),
+  SELECT array_agg(t.subject_type ORDER BY t.number), array_agg(coalesce(t.subject, t.key) ORDER BY t.number),
          CASE WHEN count(*) > p_most THEN (CASE WHEN p_oldest_first THEN max(t.day) ELSE min(t.day) + 1 END)::timestamp AT TIME ZONE 'UTC' END
     INTO types, subjects, known_to
-    FROM (SELECT t.*, row_number() OVER (ORDER BY CASE WHEN p_oldest_first THEN t.day END, t.day DESC, t.subject_type, t.subject) AS number FROM things t) AS t;
+    FROM (SELECT t.*, row_number() OVER (
+            -- More of them begin with these, whatever the number: within a project they come in the order of their index.
+            ORDER BY CASE WHEN p_oldest_first THEN t.day END, CASE WHEN NOT p_oldest_first THEN t.day END DESC, CASE WHEN p_oldest_first THEN t.first END, CASE WHEN NOT p_oldest_first THEN t.last END DESC, t.subject_type, t.key, t.project) AS number FROM things t) AS t;
 END $$;
 COMMENT ON FUNCTION portal_audit.things_of IS 'So many things of projects of portal_audit.reach, and up to which time they are all of them; portal_audit.my_page asks it';
 
@@ -290,7 +292,7 @@ BEGIN
     format('%L::jsonb', projects), format('%L::jsonb', kept_org), format('%L::jsonb', kept_fac)), m.held);
   IF m.named IS NOT NULL OR m.outcome = 'NOT e.success' THEN
     far := 3 * far;
-    own_few := 3 * own_few;
+    own_few := 2 * own_few;
   END IF;
 
   <<search>>
