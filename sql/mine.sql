@@ -247,7 +247,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp S
 DECLARE
   -- How many events are looked at, for a page of up to 500. To pass over one by its type or outcome takes a third of the time.
   share    CONSTANT FLOAT8 := greatest(1, p_limit / 500.0);
-  near     CONSTANT BIGINT := 4000 * share;
+  near     CONSTANT BIGINT := greatest(4000, 2 * p_limit);
   far      BIGINT := 20000 * share;
   few      CONSTANT BIGINT := 10000 * share;
   own_few  BIGINT := 20000 * share;
@@ -297,11 +297,11 @@ BEGIN
 
   <<search>>
   BEGIN
-    -- 1. What is next in time; and as far as a page may look, where some of it is found.
+    -- 1. What is next in time; and as far as a page may look, where some of it is found. An export has its names looked up once.
     FOREACH looks IN ARRAY ARRAY[near, far] LOOP
       SELECT w.ids, w.times, w.edge INTO ids, times, edge FROM portal_audit.walk(during, meant, p_oldest_first, looks, p_limit) AS w;
       EXIT search WHEN edge IS NULL OR cardinality(ids) >= p_limit OR looks = far;
-      EXIT WHEN cardinality(ids) * far < 2 * near * least(p_limit, 100);
+      EXIT WHEN share > 1 OR cardinality(ids) * far < 2 * near * least(p_limit, 100);
     END LOOP;
     -- 2. By the names that are asked for.
     IF m.named IS NOT NULL THEN

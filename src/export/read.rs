@@ -87,7 +87,7 @@ pub(super) enum Events {
     /// Of all that there are, as the index on `timestamp` gives them.
     Any(Pin<Box<RowStream>>),
     /// Of a portal user.
-    Own(OwnEvents),
+    Own(Box<OwnEvents>),
 }
 
 impl Events {
@@ -110,7 +110,7 @@ pub(super) async fn events(
 ) -> Result<Events, ExportError> {
     let select = format!("SELECT {COLUMNS} FROM public.events e");
     if own::is_viewer(&session.client).await.map_err(ExportError::query)? {
-        return Ok(Events::Own(OwnEvents::new(filter, &select, after, before)));
+        return Ok(Events::Own(Box::new(OwnEvents::new(filter, &select, after, before))));
     }
     let mut condition = filter.condition();
     if let Some(key) = after {
