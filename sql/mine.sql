@@ -316,6 +316,9 @@ BEGIN
     -- 3. By the viewer's own names, and those of the viewer's projects' things, of which ever more are taken until the page is full.
     IF p_oldest_first OR edge <= known_to THEN
       mine := portal_audit.gather(portal_audit.arms_of(me, projects, kept_org, kept_fac), meant, own_few, NULL, NULL);
+      -- Of what is newer than what is known of things, the walk told.
+      mine.ids := mine.ids || ids;
+      mine.times := mine.times || times;
       WHILE mine.looked < own_few LOOP
         looks := 10 * taken + 100;
         things := portal_audit.things_of(projects, m.types, m.kinds, p_beyond, p_oldest_first, looks::int);

@@ -160,6 +160,16 @@ fn mine(filter: &Value, to: &mut Where) -> String {
     )
 }
 
+/// The births and ends of what is within an organization, and within a project.
+const PROJECTS: [&str; 3] = ["project_created", "project_deleted", "project_declined"];
+const EXPERIMENTS: [&str; 5] = [
+    "experiment_created",
+    "experiment_deleted",
+    "experiment_renamed",
+    "xdc_created",
+    "xdc_deleted",
+];
+
 /// What belongs to a story, as conditions on events. Each is served by one index.
 fn arms(
     kind: Kind,
@@ -191,21 +201,13 @@ fn arms(
             arms.push(format!("e.caller = {name_at}::text"));
         }
         Kind::Organization => {
-            let types = ["project_created", "project_deleted", "project_declined"];
-            arms.push(within(&types, "organization", to));
+            arms.push(within(&PROJECTS, "organization", to));
         }
         Kind::Project => {
             arms.push(member("projectmember"));
             arms.push(format!("e.target = {name_at}::text AND e.event_type = ANY ('{{pool_project_added,pool_project_removed}}')"));
-            // Their births and ends: what happens within an experiment is its own story.
-            let types = [
-                "experiment_created",
-                "experiment_deleted",
-                "experiment_renamed",
-                "xdc_created",
-                "xdc_deleted",
-            ];
-            arms.push(within(&types, "project", to));
+            // What else happens within an experiment is its own story.
+            arms.push(within(&EXPERIMENTS, "project", to));
         }
         Kind::Experiment => {
             let Some(project) = project else { return arms };
