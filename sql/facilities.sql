@@ -571,7 +571,16 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
            INTERVAL '1 day' * max(value) FILTER (WHERE rule = 'planned_days')::float8 AS planned,
            INTERVAL '1 minute' * max(value) FILTER (WHERE rule = 'probe_stale_minutes')::float8 AS stale,
            INTERVAL '1 hour' * max(value) FILTER (WHERE rule = 'recent_hours')::float8 AS recent,
+           max(value) FILTER (WHERE rule = 'failed_share') AS failed_share, max(value) FILTER (WHERE rule = 'failed_count') AS failed_count,
            max(value) FILTER (WHERE rule = 'inactive_share')::float8 AS share FROM portal_audit.facility_rules
+  ), failing AS (
+    SELECT hours.at, many.many
+      FROM r, (SELECT DISTINCT unnest(ARRAY[date_trunc('hour', at) + INTERVAL '1 hour', date_trunc('hour', at) + INTERVAL '1 hour' + recent]) AS at
+                 FROM portal_audit.facility_uses, r
+                WHERE facility = p_facility AND failed > 0 AND at BETWEEN p_from - recent - INTERVAL '1 hour' AND p_to) AS hours
+     CROSS JOIN LATERAL (
+       SELECT coalesce(sum(u.failed) >= r.failed_count AND sum(u.failed) >= r.failed_share * (sum(u.failed) + sum(u.succeeded)), false) AS many
+         FROM portal_audit.facility_uses u WHERE u.facility = p_facility AND u.at > hours.at - r.recent AND u.at <= hours.at) AS many
   ), marks (at) AS (
     SELECT p_from
     UNION SELECT unnest(ARRAY[CASE WHEN class IS DISTINCT FROM before OR at > last + silent THEN at END, CASE WHEN next > at + silent THEN at + silent END])
@@ -581,10 +590,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                                FROM portal_audit.facility_points, r WHERE facility = p_facility AND at BETWEEN p_from - silent AND p_to) AS points
                      WINDOW w AS (ORDER BY at, point)) AS points
     UNION SELECT unnest(ARRAY[from_time, ended_at, until + overdue, greatest(announced_at, from_time - planned)]) FROM portal_audit.maintenance, r WHERE facility = p_facility
-    UNION SELECT unnest(ARRAY[at, last_at + stale + INTERVAL '1 microsecond', last_at + silent]) FROM portal_audit.facility_probes, r WHERE facility = p_facility AND last_at >= p_from - silent AND at <= p_to
-    UNION SELECT unnest(ARRAY[hour + INTERVAL '1 hour', hour + INTERVAL '1 hour' + recent])
-            FROM r, (SELECT DISTINCT date_trunc('hour', at) AS hour FROM portal_audit.facility_uses, r
-                      WHERE facility = p_facility AND failed > 0 AND at BETWEEN p_from - recent - INTERVAL '1 hour' AND p_to) AS failures
+    UNION SELECT unnest(ARRAY[CASE WHEN reachable IS DISTINCT FROM before OR at > last + stale THEN at END,
+                              CASE WHEN next > last_at + stale THEN last_at + stale + INTERVAL '1 microsecond' END, CASE WHEN next > last_at + silent THEN last_at + silent END])
+            FROM r, (SELECT at, last_at, reachable, lag(reachable) OVER w AS before, lag(last_at, 1, '-infinity') OVER w AS last, lead(at, 1, 'infinity') OVER w AS next
+                       FROM portal_audit.facility_probes, r WHERE facility = p_facility AND last_at >= p_from - silent AND at <= p_to WINDOW w AS (ORDER BY at)) AS answers
+    -- Failures are looked at by the hour, and only where they begin or cease to be many the state is asked.
+    UNION SELECT at FROM (SELECT at, many, lag(many) OVER (ORDER BY at) AS before FROM failing) AS turning WHERE many IS DISTINCT FROM before
     UNION SELECT unnest(ARRAY[at, CASE WHEN next > at + silent THEN at + silent END])
             FROM r, (SELECT at, lag(at, 1, '-infinity') OVER (ORDER BY at) AS last, lead(at, 1, 'infinity') OVER (ORDER BY at) AS next
                        FROM portal_audit.facility_uses, r WHERE facility = p_facility AND at BETWEEN p_from - silent AND p_to) AS uses

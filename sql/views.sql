@@ -472,6 +472,10 @@ CREATE OR REPLACE FUNCTION portal_audit.describe(
 DECLARE
   template TEXT;
   sentence TEXT;
+  part     TEXT;
+  name     TEXT;
+  value    TEXT;
+  items    JSONB;
 BEGIN
   SELECT t.describe INTO template FROM portal_audit.event_types t WHERE t.event_type = describe.event_type;
   IF template IS NULL THEN
@@ -479,21 +483,31 @@ BEGIN
     template := portal_audit.visible(left(replace(replace(event_type, '_', ' '), '{', ' '), 200)) || ': {subject_type} {subject}'
       || CASE WHEN target <> '' THEN ', {target}' ELSE '' END || ', by {caller}';
   END IF;
-  -- A value is filled in once and cut: what it holds is never taken for a placeholder, and a page of sentences stays a page.
-  SELECT string_agg(CASE WHEN m[1] IS NULL THEN m[2] ELSE coalesce(nullif(portal_audit.visible(
-           CASE WHEN length(v.value) > 300 THEN left(v.value, 300) || '…' ELSE v.value END), ''), '(unknown)') END, '' ORDER BY place)
-    INTO sentence
-    FROM regexp_matches(template, '\{([^}]*)\}|([^{]+|\{)', 'g') WITH ORDINALITY AS p (m, place)
-   CROSS JOIN LATERAL (
-     SELECT CASE m[1] WHEN 'caller' THEN caller WHEN 'subject' THEN subject WHEN 'subject_type' THEN subject_type
-                      WHEN 'target' THEN target WHEN 'error_message' THEN error_message
-                      WHEN 'timestamp' THEN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
-            ELSE CASE jsonb_typeof(payload -> substr(m[1], 9)) WHEN 'array' THEN
-                   coalesce((SELECT string_agg(i.item, ', ' ORDER BY i.place) FROM (
-                      SELECT item, o.place FROM jsonb_array_elements_text(payload -> substr(m[1], 9)) WITH ORDINALITY AS o (item, place) LIMIT 12) AS i), '(none)')
-                   || CASE WHEN jsonb_array_length(payload -> substr(m[1], 9)) > 12
-                           THEN format(' and %s more', jsonb_array_length(payload -> substr(m[1], 9)) - 12) ELSE '' END
-                 ELSE payload ->> substr(m[1], 9) END END) AS v (value);
+  -- Behind each opening brace stands a name, the closing one and plain text. A value is filled in once and cut: what it holds is never taken for
+  -- a placeholder, and a page of sentences stays a page.
+  FOREACH part IN ARRAY string_to_array(template, '{') LOOP
+    IF sentence IS NULL THEN
+      sentence := part;
+      CONTINUE;
+    END IF;
+    name := split_part(part, '}', 1);
+    IF length(name) = length(part) THEN
+      sentence := sentence || '{' || part;
+      CONTINUE;
+    END IF;
+    value := CASE name WHEN 'caller' THEN caller WHEN 'subject' THEN subject WHEN 'subject_type' THEN subject_type
+                       WHEN 'target' THEN target WHEN 'error_message' THEN error_message
+                       WHEN 'timestamp' THEN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+                       ELSE payload ->> substr(name, 9) END;
+    IF starts_with(value, '[') AND jsonb_typeof(payload -> substr(name, 9)) = 'array' THEN
+      items := payload -> substr(name, 9);
+      value := coalesce((SELECT string_agg(i.item, ', ' ORDER BY i.place) FROM (
+                  SELECT item, o.place FROM jsonb_array_elements_text(items) WITH ORDINALITY AS o (item, place) LIMIT 12) AS i), '(none)')
+               || CASE WHEN jsonb_array_length(items) > 12 THEN format(' and %s more', jsonb_array_length(items) - 12) ELSE '' END;
+    END IF;
+    sentence := sentence || coalesce(nullif(portal_audit.visible(CASE WHEN length(value) > 300 THEN left(value, 300) || '…' ELSE value END), ''), '(unknown)')
+      || substr(part, length(name) + 2);
+  END LOOP;
   IF NOT success AND template NOT LIKE '%{error\_message}%' THEN
     sentence := sentence || '; it failed'
       || CASE WHEN error_message <> '' THEN ': ' || portal_audit.visible(left(error_message, 300)) || CASE WHEN length(error_message) > 300 THEN '…' ELSE '' END
@@ -688,8 +702,60 @@ COMMENT ON VIEW portal_audit.experiments_now IS 'Experiments that are there';
 COMMENT ON VIEW portal_audit.resources_now IS 'Physical resources that are held';
 
 -- Numbers. Functions below the views, so that the row policies of who asks hold here too.
+-- Years are summed by days: of hours there are 24 times as many.
+CREATE TABLE IF NOT EXISTS portal_audit.daily_sums (
+  event_type TEXT NOT NULL,
+  day        DATE NOT NULL,
+  success    BOOLEAN NOT NULL,
+  events     BIGINT NOT NULL,
+  PRIMARY KEY (event_type, day, success)
+);
+CREATE INDEX IF NOT EXISTS daily_sums_day ON portal_audit.daily_sums (day) INCLUDE (success, events);
+COMMENT ON TABLE  portal_audit.daily_sums IS 'Sums of portal_audit.hourly by day; kept by a trigger there';
+COMMENT ON COLUMN portal_audit.daily_sums.event_type IS 'As in events.event_type';
+COMMENT ON COLUMN portal_audit.daily_sums.day IS 'The day, UTC';
+COMMENT ON COLUMN portal_audit.daily_sums.success IS 'As in events.success';
+COMMENT ON COLUMN portal_audit.daily_sums.events IS 'How many';
+
+CREATE OR REPLACE FUNCTION portal_audit.sum_days() RETURNS TRIGGER
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO portal_audit.daily_sums AS d (event_type, day, success, events)
+    SELECT a.event_type, (a.hour AT TIME ZONE 'UTC')::date, a.success, sum(a.events) FROM added a GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (event_type, day, success) DO UPDATE SET events = d.events + excluded.events;
+  ELSIF TG_OP = 'UPDATE' THEN
+    UPDATE portal_audit.daily_sums d SET events = d.events + c.more
+      FROM (SELECT t.event_type, t.day, t.success, sum(t.more) AS more
+              FROM (SELECT a.event_type, (a.hour AT TIME ZONE 'UTC')::date AS day, a.success, a.events AS more FROM added a
+                    UNION ALL SELECT g.event_type, (g.hour AT TIME ZONE 'UTC')::date, g.success, -g.events FROM gone g) AS t GROUP BY 1, 2, 3) AS c
+     WHERE (d.event_type, d.day, d.success) = (c.event_type, c.day, c.success);
+  ELSE
+    -- Hours go only to be made anew, all of them.
+    DELETE FROM portal_audit.daily_sums;
+  END IF;
+  RETURN NULL;
+END $$;
+COMMENT ON FUNCTION portal_audit.sum_days IS 'Keeps portal_audit.daily_sums with portal_audit.hourly';
+REVOKE ALL ON FUNCTION portal_audit.sum_days FROM PUBLIC;
+DO $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'portal_audit.hourly'::regclass AND tgname = 'sum_days_added') THEN
+    -- Nobody adds hours between the trigger and the sums of those that are there.
+    LOCK TABLE portal_audit.hourly IN SHARE ROW EXCLUSIVE MODE;
+    CREATE TRIGGER sum_days_added AFTER INSERT ON portal_audit.hourly
+      REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION portal_audit.sum_days();
+    CREATE TRIGGER sum_days_changed AFTER UPDATE ON portal_audit.hourly
+      REFERENCING OLD TABLE AS gone NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION portal_audit.sum_days();
+    CREATE TRIGGER sum_days_emptied AFTER TRUNCATE ON portal_audit.hourly FOR EACH STATEMENT EXECUTE FUNCTION portal_audit.sum_days();
+    DELETE FROM portal_audit.daily_sums;
+    INSERT INTO portal_audit.daily_sums (event_type, day, success, events)
+    SELECT h.event_type, (h.hour AT TIME ZONE 'UTC')::date, h.success, sum(h.events) FROM portal_audit.hourly h GROUP BY 1, 2, 3;
+  END IF;
+END $$;
+
 CREATE OR REPLACE FUNCTION portal_audit.days() RETURNS TABLE (day DATE, event_type TEXT, success BOOLEAN, events BIGINT) LANGUAGE sql STABLE AS $$
-  SELECT (h.hour AT TIME ZONE 'UTC')::date, h.event_type, h.success, sum(h.events)::bigint FROM portal_audit.hourly h GROUP BY 1, 2, 3
+  SELECT d.day, d.event_type, d.success, d.events FROM portal_audit.daily_sums d
 $$;
 COMMENT ON FUNCTION portal_audit.days IS 'What the view daily shows';
 CREATE OR REPLACE VIEW portal_audit.daily AS SELECT * FROM portal_audit.days();
@@ -701,10 +767,12 @@ CREATE OR REPLACE FUNCTION portal_audit.activity(p_from DATE, p_to DATE) RETURNS
 $$;
 COMMENT ON FUNCTION portal_audit.activity IS 'How many users did something and how many projects were worked in, per day of a span';
 
--- Whole hours are counted; of the last one the events themselves are looked at.
+-- Whole days are counted, then whole hours; of the last one the events themselves are looked at.
 CREATE OR REPLACE FUNCTION portal_audit.counted(p_types TEXT[], p_at TIMESTAMPTZ) RETURNS BIGINT LANGUAGE sql STABLE AS $$
-  SELECT (SELECT coalesce(sum(h.events), 0)::bigint FROM portal_audit.hourly h
-           WHERE h.event_type = ANY (p_types) AND h.hour < date_trunc('hour', p_at, 'UTC'))
+  SELECT (SELECT coalesce(sum(d.events), 0)::bigint FROM portal_audit.daily_sums d
+           WHERE d.event_type = ANY (p_types) AND d.day < (p_at AT TIME ZONE 'UTC')::date)
+       + (SELECT coalesce(sum(h.events), 0)::bigint FROM portal_audit.hourly h
+           WHERE h.event_type = ANY (p_types) AND h.hour >= date_trunc('day', p_at, 'UTC') AND h.hour < date_trunc('hour', p_at, 'UTC'))
        + (SELECT count(*) FROM public.events e
            WHERE e.timestamp >= date_trunc('hour', p_at, 'UTC') AND e.timestamp <= p_at AND e.event_type = ANY (p_types))
 $$;
@@ -795,7 +863,7 @@ BEGIN
   END IF;
   IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_reader') THEN
     GRANT SELECT ON portal_audit.folded, portal_audit.lifetime_points, portal_audit.lifetimes, portal_audit.membership_points,
-      portal_audit.resource_points, portal_audit.hourly, portal_audit.active_days, portal_audit.active,
+      portal_audit.resource_points, portal_audit.hourly, portal_audit.daily_sums, portal_audit.active_days, portal_audit.active,
       portal_audit.events_described, portal_audit.users_now, portal_audit.organizations_now, portal_audit.projects_now,
       portal_audit.experiments_now, portal_audit.resources_now, portal_audit.daily TO portal_audit_reader;
     GRANT EXECUTE ON FUNCTION portal_audit.folded_to, portal_audit.stats TO portal_audit_reader;

@@ -1,6 +1,6 @@
 //! Measures the whole against PostgreSQL's own limits, in one run: what `./x bench` calls.
 //!
-//! Two durable clusters, the sample portal with a thousand projects, and workloads A to F. Each figure stands beside a floor of the same run; repetitions take turns. What counts are the ratios: seconds move with the machine.
+//! Two durable clusters, the sample portal with a thousand projects, and workloads A to F; the workload `pages` asks all that people ask of ten million events. Each figure stands beside a floor of the same run; repetitions take turns. What counts are the ratios: seconds move with the machine.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
@@ -8,6 +8,7 @@ mod backlog;
 mod drain;
 mod live;
 mod load;
+mod pages;
 mod process;
 mod report;
 mod stage;
@@ -64,6 +65,9 @@ struct Wanted {
     /// How long A and D measure each time.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// The database that pages are asked of; filled with ten million events without
+    #[arg(long)]
+    dsn: Option<String>,
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -83,6 +87,9 @@ enum Workload {
     E,
     /// A backlog into ten million events, and the documented queries.
     F,
+    /// Every page, verb and documented query over ten million events.
+    #[value(name = "pages")]
+    Pages,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -157,6 +164,9 @@ async fn measure(wanted: &Wanted) -> Result<Report> {
         let stage = Stage::build().await?;
         report.postgresql.clone_from(&stage.portal.installation().version);
         table::run(&stage, wanted.changes / 2, wanted.repetitions, &mut report).await?;
+    }
+    if is_wanted(Workload::Pages) {
+        pages::run(wanted.dsn.as_deref(), wanted.repetitions, &mut report).await?;
     }
     report.conclude();
     Ok(report)

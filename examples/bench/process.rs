@@ -86,13 +86,17 @@ impl Program {
 
 /// The sidecar, of the same build.
 pub(crate) fn sidecar(settings: &Path) -> Result<Program> {
+    Program::spawn(&built()?, &["run", "--config", &settings.to_string_lossy()])
+}
+
+/// The program, of the same build.
+pub(crate) fn built() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let program: PathBuf =
-        own.ancestors().nth(2).ok_or("no folder of programs")?.join("portal-audit");
+    let program = own.ancestors().nth(2).ok_or("no folder of programs")?.join("portal-audit");
     if !program.exists() {
         return Err(format!("{} is not built", program.display()).into());
     }
-    Program::spawn(&program, &["run", "--config", &settings.to_string_lossy()])
+    Ok(program)
 }
 
 /// This program, at one of its own parts.

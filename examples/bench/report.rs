@@ -1,5 +1,6 @@
 //! What was measured, as a table for people and as JSON for programs.
 
+use crate::pages::Asked;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -90,6 +91,7 @@ pub(crate) struct Report {
     pub(crate) rss_mib: BTreeMap<&'static str, f64>,
     pub(crate) micros_per_change: BTreeMap<String, f64>,
     pub(crate) queries_ms: BTreeMap<String, f64>,
+    pub(crate) asked: Vec<Asked>,
     pub(crate) runs: Vec<Run>,
 }
 
@@ -277,6 +279,30 @@ impl Report {
         section("peak RSS, MiB", owned(&self.rss_mib));
         section("CPU, µs/change", cloned(&self.micros_per_change));
         section("queries, ms", cloned(&self.queries_ms));
-        text
+        text + &self.asked()
+    }
+
+    /// What people ask, and what takes longer than it should.
+    fn asked(&self) -> String {
+        if self.asked.is_empty() {
+            return String::new();
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(["", "", "ms", "longest", "size"]);
+        for asked in &self.asked {
+            let late = if asked.is_late() { " !" } else { "" };
+            table.add_row([
+                asked.kind.to_owned(),
+                asked.what.clone(),
+                format!("{:.1}{late}", asked.median_ms),
+                format!("{:.1}", asked.longest_ms),
+                asked.size.to_string(),
+            ]);
+        }
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        let late = self.asked.iter().filter(|asked| asked.is_late()).count();
+        format!("{table}\n{} asked, {late} took more than 100 ms\n", self.asked.len())
     }
 }

@@ -10,7 +10,7 @@ use portal_audit::connect::Session;
 use std::{collections::BTreeMap, time::Instant};
 
 const FILL_SQL: &str = include_str!("fill.sql");
-const README: &str = include_str!("../../README.md");
+pub(crate) const README: &str = include_str!("../../README.md");
 /// The queries stand in the README's block behind this line.
 const QUERIES: &str = "<!-- queries -->";
 /// What the sidecar knew before the backlog.
@@ -73,15 +73,12 @@ async fn put_back(stage: &Stage) -> Result<()> {
 
 /// Milliseconds of each documented query, as `EXPLAIN ANALYZE` would not disturb it: medians, the first time left out.
 async fn queries(audit: &Session, repetitions: usize) -> Result<BTreeMap<String, f64>> {
-    let (_, text) = README.split_once(QUERIES).ok_or("the README has no queries")?;
-    let block = text.split("```").nth(1).and_then(|block| block.strip_prefix("sql\n"));
     let mut millis = BTreeMap::new();
-    for part in block.ok_or("the README has no block of queries")?.split("\n\n") {
-        let (title, query) = part.trim().split_once('\n').ok_or("a query has no title")?;
+    for (title, query) in documented(README)? {
         let mut taken = Vec::new();
         for turn in 0..=repetitions {
             let began = Instant::now();
-            let rows = audit.client.simple_query(query).await?;
+            let rows = audit.client.simple_query(&query).await?;
             if turn > 0 {
                 taken.push(began.elapsed().as_secs_f64() * 1e3);
             }
@@ -90,8 +87,19 @@ async fn queries(audit: &Session, repetitions: usize) -> Result<BTreeMap<String,
                 return Err(format!("nothing is found by: {title}").into());
             }
         }
-        millis
-            .insert(title.trim_start_matches("-- ").to_owned(), median(taken).unwrap_or_default());
+        millis.insert(title, median(taken).unwrap_or_default());
     }
     Ok(millis)
+}
+
+/// The queries of the README's block, each with its title.
+pub(crate) fn documented(readme: &str) -> Result<Vec<(String, String)>> {
+    let (_, text) = readme.split_once(QUERIES).ok_or("the README has no queries")?;
+    let block = text.split("```").nth(1).and_then(|block| block.strip_prefix("sql\n"));
+    let parts = block.ok_or("the README has no block of queries")?.split("\n\n");
+    let parts = parts.map(|part| {
+        let (title, query) = part.trim().split_once('\n').ok_or("a query has no title")?;
+        Ok((title.trim_start_matches("-- ").to_owned(), query.to_owned()))
+    });
+    parts.collect()
 }

@@ -4,7 +4,7 @@ use super::{
     Fault, Visitor, Web,
     events::{self, PAGE_EVENTS_MAX},
     facilities,
-    find::{self, Wanted},
+    find::{self, Found, Wanted},
     overview,
     reader::Reader,
     unchanged::Text,
@@ -136,7 +136,7 @@ struct Listed {
 #[derive(Serialize)]
 struct Events {
     events: Vec<Event>,
-    /// The `before` of the next page; null: there is none.
+    /// The `before` of the next page; null: there is none. A page that is not full may have one: then nothing behind it was looked at yet.
     next: Option<String>,
     complete: Vec<Complete>,
 }
@@ -162,12 +162,12 @@ async fn list_of(web: &Web, visitor: &Visitor, listed: Listed) -> Result<Events,
     let order = Order::NewestFirst;
     let wanted = Wanted { filter: &filter, order, beyond: beyond.transpose()?, limit: limit + 1 };
     let reader = web.sessions.read(visitor).await?;
-    let mut rows = find::rows(&reader, visitor, &wanted).await?;
+    let Found { mut rows, looked_to } = find::rows(&reader, visitor, &wanted).await?;
     let page = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = rows.len() > page;
     rows.truncate(page);
     let last = rows.last().filter(|_| has_more);
-    let next = last.map(|row| events::said(events::Line::new(row).key));
+    let next = last.map(|row| events::Line::new(row).key).or(looked_to).map(events::said);
     let complete = complete(&reader).await?;
     drop(reader);
     web.looked(visitor, "/events", &listed.q, rows.len()).await;

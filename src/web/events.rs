@@ -125,6 +125,8 @@ struct EventsPage {
     lines: Vec<Line>,
     newer: Option<String>,
     older: Option<String>,
+    /// How far was looked, where the page is not full for lack of time, and the link that looks on.
+    looked_to: Option<(String, &'static str)>,
     presets: [(&'static str, &'static str); 6],
     formats: &'static [(&'static str, &'static str)],
 }
@@ -162,8 +164,8 @@ pub(super) async fn list(
     };
     let reader = web.sessions.read(&visitor).await?;
     let frame = Frame::read("Events", &visitor, &reader).await?;
-    let (lines, newer, older) = match &misread {
-        Some(_) => (Vec::new(), None, None),
+    let (Lines { lines, looked_to }, newer, older) = match &misread {
+        Some(_) => (Lines::default(), None, None),
         None => read_page(&reader, &visitor, &filter, &asked).await?,
     };
     drop(reader);
@@ -171,6 +173,7 @@ pub(super) async fn list(
         web.looked(&visitor, "/events", &asked.q, lines.len()).await;
     }
     let status = if misread.is_some() { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+    let on = if asked.after.is_some() { "Newer" } else { "Older" };
     let link = |name: &str, key: Key| {
         format!("/events?q={}&{name}={}", escaped(&asked.q), escaped(&said(key)))
     };
@@ -183,13 +186,14 @@ pub(super) async fn list(
         lines,
         newer,
         older,
+        looked_to: looked_to.map(|key| (page::time(key.timestamp), on)),
         presets: PRESETS,
         formats: FORMATS,
     };
     page::html(status, &page)
 }
 
-type Page = (Vec<Line>, Option<Key>, Option<Key>);
+type Page = (Lines, Option<Key>, Option<Key>);
 
 /// A page of events, newest first, and where the next ones on both sides begin.
 async fn read_page(
@@ -207,7 +211,7 @@ async fn read_page(
     };
     // One more tells whether there is another page.
     let wanted = Wanted { filter, order, beyond, limit: PAGE_EVENTS + 1 };
-    let mut lines = read_lines(reader, visitor, &wanted).await?;
+    let Lines { mut lines, looked_to } = read_lines(reader, visitor, &wanted).await?;
     let page = usize::try_from(PAGE_EVENTS).unwrap_or(usize::MAX);
     let has_more = lines.len() > page;
     lines.truncate(page);
@@ -215,21 +219,31 @@ async fn read_page(
     if is_forward {
         lines.reverse();
     }
-    let newest = lines.first().map(|line| line.key);
-    let oldest = lines.last().map(|line| line.key);
-    let is_first = asked.before.is_none() && asked.after.is_none();
-    let newer = newest.filter(|_| if is_forward { has_more } else { !is_first });
+    // A page without events still lies somewhere.
+    let newest = lines.first().map(|line| line.key).or(beyond);
+    let oldest = lines.last().map(|line| line.key).or(beyond);
+    let newer = newest.filter(|_| if is_forward { has_more } else { beyond.is_some() });
     let older = oldest.filter(|_| is_forward || has_more);
-    Ok((lines, newer, older))
+    let (newer, older) =
+        if is_forward { (looked_to.or(newer), older) } else { (newer, looked_to.or(older)) };
+    Ok((Lines { lines, looked_to }, newer, older))
+}
+
+/// Events of a page, and how far was looked for them.
+#[derive(Default)]
+pub(super) struct Lines {
+    pub(super) lines: Vec<Line>,
+    pub(super) looked_to: Option<Key>,
 }
 
 pub(super) async fn read_lines(
     reader: &Reader,
     visitor: &Visitor,
     wanted: &Wanted<'_>,
-) -> Result<Vec<Line>, Fault> {
-    let rows = find::rows(reader, visitor, wanted).await?;
-    Ok(rows.iter().map(Line::new).collect())
+) -> Result<Lines, Fault> {
+    let found = find::rows(reader, visitor, wanted).await?;
+    let lines = found.rows.iter().map(Line::new).collect();
+    Ok(Lines { lines, looked_to: found.looked_to })
 }
 
 pub(super) fn said(key: Key) -> String {

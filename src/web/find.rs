@@ -1,6 +1,6 @@
 //! Finds a page of events among millions.
 //!
-//! No index of the given table has both a name and the time. So the planner has two ways, through time until the page is full, or all events of the name and then sort; and it cannot know which one is short, because a name may be one of long ago. Here each way is bounded: first what is newest is looked through, then what the indexes of names find, as long as that is not too much; only what is neither near nor seldom is left to the planner.
+//! No index of the given table has both a name and the time. So the planner has two ways, through time until the page is full, or all events of the name and then sort; and it cannot know which one is short, because a name may be one of long ago. Here each way is bounded, for those who see all: first what is newest is looked through, then what the indexes of names find, as long as that is not too much. What is neither near nor seldom is looked for through time, for as long as a page may take; the page then says how far it came, and the next one goes on from there.
 
 use super::{
     Fault, Visitor,
@@ -9,15 +9,17 @@ use super::{
     reader::Reader,
 };
 use crate::filter::{Filter, Key, Lists, Order, Where};
+use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// Events that are looked through, from where the page begins.
+/// Events that are looked through before the indexes are asked.
 const NEAR: i64 = 4_000;
-/// If some are among those, so many more are looked through at most to fill the page.
-const FARTHER: i64 = 25_000;
 /// Events of a name that are sorted at most.
-const SELDOM: i64 = 100_000;
+const SELDOM: i64 = 50_000;
+/// Events that are looked through at a time, and how long a page goes on with that.
+const STEP: i64 = 20_000;
+const LOOK_MAX: Duration = Duration::from_millis(40);
 
 /// Which events a page has.
 pub(super) struct Wanted<'a> {
@@ -28,64 +30,103 @@ pub(super) struct Wanted<'a> {
     pub(super) limit: i64,
 }
 
+/// A page, or as much of it as was found in time.
+#[derive(Default)]
+pub(super) struct Found {
+    /// Of [`LINE`], and the payload as `whole`.
+    pub(super) rows: Vec<Row>,
+    /// Where looking stopped before the page was full: what lies behind was not looked at.
+    pub(super) looked_to: Option<Key>,
+}
+
 /// What stands in a query.
 struct Parts {
     /// Where the page begins and ends in time.
     place: String,
+    /// How many values that has; they are the first ones.
+    place_values: usize,
     /// That, and all else that the events must be.
     whole: Where,
-    order: &'static str,
+    order: Order,
     limit: i64,
 }
 
-/// Rows of [`LINE`], and the payload as `whole`.
+impl Parts {
+    fn new(wanted: &Wanted<'_>, beyond: Option<Key>, limit: i64, lists: Lists) -> Self {
+        let mut whole = Where::default();
+        wanted.filter.span(&mut whole);
+        if let Some(key) = beyond {
+            whole.beyond(wanted.order, key);
+        }
+        let (place, place_values) = (whole.sql().to_owned(), whole.values().len());
+        wanted.filter.matter(&mut whole, lists);
+        Self { place, place_values, whole, order: wanted.order, limit }
+    }
+
+    fn is_all(&self) -> bool {
+        self.place == self.whole.sql()
+    }
+}
+
+/// The page.
 pub(super) async fn rows(
     reader: &Reader,
     visitor: &Visitor,
     wanted: &Wanted<'_>,
-) -> Result<Vec<Row>, Fault> {
-    if !visitor.sees_all {
-        return own::rows(reader, wanted).await;
+) -> Result<Found, Fault> {
+    if visitor.sees_all {
+        return any(reader, wanted).await;
     }
-    let mut whole = Where::default();
-    wanted.filter.span(&mut whole);
-    if let Some(key) = wanted.beyond {
-        whole.beyond(wanted.order, key);
-    }
-    let place = whole.sql().to_owned();
-    wanted.filter.matter(&mut whole, Lists::Stepped);
-    let is_all = whole.sql() == place;
-    let parts = Parts { place, whole, order: wanted.order.sql(), limit: wanted.limit };
-    let full = usize::try_from(wanted.limit).unwrap_or(usize::MAX);
-    if is_all {
-        return walk(reader, &parts).await;
-    }
-    let some = near(reader, &parts, NEAR).await?;
-    if some.len() >= full {
-        return Ok(some);
-    }
-    let farther = farther(some.len(), wanted.limit);
-    if let Some(farther) = farther {
-        let more = near(reader, &parts, farther).await?;
-        if more.len() >= full {
-            return Ok(more);
-        }
-    }
-    if !wanted.filter.is_indexed() {
-        return walk(reader, &parts).await;
-    }
-    match seldom(reader, &parts).await? {
-        Some(found) => Ok(found),
-        None => walk(reader, &parts).await,
-    }
+    let (rows, looked_to) = own::page(reader, wanted).await?;
+    Ok(Found { rows, looked_to })
 }
 
-/// How many are to be looked through for a full page, where so many of the nearest are of it.
-fn farther(found: usize, limit: i64) -> Option<i64> {
-    let found = i64::try_from(found).ok().filter(|found| *found > 0)?;
-    // Twice what an even spread would need.
-    let farther = (2 * NEAR * limit) / found;
-    (farther <= FARTHER).then_some(farther)
+/// Of all events that there are.
+async fn any(reader: &Reader, wanted: &Wanted<'_>) -> Result<Found, Fault> {
+    let begun = Instant::now();
+    let parts = Parts::new(wanted, wanted.beyond, wanted.limit, Lists::Stepped);
+    if parts.is_all() {
+        return Ok(Found { rows: walk(reader, &parts).await?, looked_to: None });
+    }
+    let mut found = look(reader, &parts, NEAR).await?;
+    if found.looked_to.is_none() {
+        return Ok(found);
+    }
+    if wanted.filter.is_indexed()
+        && let Some(rows) = seldom(reader, &parts).await?
+    {
+        return Ok(Found { rows, looked_to: None });
+    }
+    while let Some(edge) = found.looked_to.filter(|_| begun.elapsed() < LOOK_MAX) {
+        let missing = wanted.limit - i64::try_from(found.rows.len()).unwrap_or(wanted.limit);
+        let parts = Parts::new(wanted, Some(edge), missing, Lists::Stepped);
+        let more = look(reader, &parts, STEP).await?;
+        found.rows.extend(more.rows);
+        found.looked_to = more.looked_to;
+    }
+    Ok(found)
+}
+
+/// Through so many events only, and no farther than the page is full.
+async fn look(reader: &Reader, parts: &Parts, events: i64) -> Result<Found, Fault> {
+    let (place, condition, order, limit) =
+        (&parts.place, parts.whole.sql(), parts.order.sql(), parts.limit);
+    // The limit keeps the inner part apart, so that the outer one decides nothing about how it is read.
+    let query = format!(
+        "SELECT {LINE}, e.payload AS whole FROM (SELECT e.* FROM public.events e WHERE {place} ORDER BY {order} LIMIT {events}) e LEFT JOIN portal_audit.event_types t ON t.event_type = e.event_type WHERE {condition} ORDER BY {order} LIMIT {limit}"
+    );
+    let rows = reader.rows(&query, &parts.whole.values()).await?;
+    if i64::try_from(rows.len()).is_ok_and(|found| found >= limit) {
+        return Ok(Found { rows, looked_to: None });
+    }
+    let edge = format!(
+        "SELECT e.timestamp, e.event_uuid FROM public.events e WHERE {place} ORDER BY {order} OFFSET {events} - 1 LIMIT 1"
+    );
+    let mut values = parts.whole.values();
+    values.truncate(parts.place_values);
+    let edge = reader.row(&edge, &values).await?;
+    let looked_to = edge.map(|row| Key { timestamp: row.get(0), event_uuid: row.get(1) });
+    Ok(Found { rows, looked_to })
 }
 
 fn select(condition: &str, order: &str, limit: i64) -> String {
@@ -96,23 +137,13 @@ fn select(condition: &str, order: &str, limit: i64) -> String {
 
 /// Through time, until the page is full.
 async fn walk(reader: &Reader, parts: &Parts) -> Result<Vec<Row>, Fault> {
-    let query = select(parts.whole.sql(), parts.order, parts.limit);
-    reader.rows(&query, &parts.whole.values()).await
-}
-
-/// Through so many events only.
-async fn near(reader: &Reader, parts: &Parts, near: i64) -> Result<Vec<Row>, Fault> {
-    let (place, condition, order, limit) =
-        (&parts.place, parts.whole.sql(), parts.order, parts.limit);
-    let query = format!(
-        "WITH near AS MATERIALIZED (SELECT e.* FROM public.events e WHERE {place} ORDER BY {order} LIMIT {near}) SELECT {LINE}, e.payload AS whole FROM near e LEFT JOIN portal_audit.event_types t ON t.event_type = e.event_type WHERE {condition} ORDER BY {order} LIMIT {limit}"
-    );
+    let query = select(parts.whole.sql(), parts.order.sql(), parts.limit);
     reader.rows(&query, &parts.whole.values()).await
 }
 
 /// By the indexes of names; `None`: there are too many.
 async fn seldom(reader: &Reader, parts: &Parts) -> Result<Option<Vec<Row>>, Fault> {
-    let (condition, order, limit) = (parts.whole.sql(), parts.order, parts.limit);
+    let (condition, order, limit) = (parts.whole.sql(), parts.order.sql(), parts.limit);
     let query = format!(
         "WITH e AS MATERIALIZED (SELECT e.event_uuid, e.timestamp FROM public.events e WHERE {condition} LIMIT {SELDOM} + 1) SELECT e.event_uuid, (SELECT count(*) FROM e) FROM e ORDER BY {order} LIMIT {limit}"
     );
@@ -127,3 +158,4 @@ async fn seldom(reader: &Reader, parts: &Parts) -> Result<Option<Vec<Row>>, Faul
     let query = select("e.event_uuid = ANY ($1)", order, limit);
     Ok(Some(reader.rows(&query, &[&ids]).await?))
 }
+

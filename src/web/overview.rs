@@ -106,7 +106,7 @@ pub(super) async fn overview(
     let until = Filter { until: date.map(|_| Moment::At(at)), ..Filter::default() };
     let wanted =
         Wanted { filter: &until, order: Order::NewestFirst, beyond: None, limit: RECENT_EVENTS };
-    let recent = events::read_lines(&reader, &visitor, &wanted).await?;
+    let recent = events::read_lines(&reader, &visitor, &wanted).await?.lines;
     // How many there are of all is for those who see all.
     let shows_numbers = visitor.sees_all;
     let (cards, groups, daily) = if shows_numbers {
@@ -182,8 +182,8 @@ fn rows_of(numbers: &BTreeMap<String, i64>, beginning: &str) -> Vec<(String, Str
 }
 
 async fn daily(reader: &Reader, at: DateTime<Utc>, days: u16) -> Result<chart::Daily, Fault> {
-    // As the view `daily` counts, by the index on hours.
-    const QUERY: &str = "SELECT (hour AT TIME ZONE 'UTC')::date, coalesce(sum(events) FILTER (WHERE success), 0)::bigint, coalesce(sum(events) FILTER (WHERE NOT success), 0)::bigint FROM portal_audit.hourly WHERE hour >= $1::date::timestamp AT TIME ZONE 'UTC' AND hour < ($2::date + 1)::timestamp AT TIME ZONE 'UTC' GROUP BY 1";
+    // As the view `daily` counts, by the index on days.
+    const QUERY: &str = "SELECT day, coalesce(sum(events) FILTER (WHERE success), 0)::bigint, coalesce(sum(events) FILTER (WHERE NOT success), 0)::bigint FROM portal_audit.daily_sums WHERE day BETWEEN $1 AND $2 GROUP BY 1";
     let last = (at - chrono::TimeDelta::microseconds(1)).date_naive();
     let first = last.checked_sub_days(Days::new(u64::from(days - 1))).unwrap_or(last);
     let rows = reader.rows(QUERY, &[&first, &last]).await?;

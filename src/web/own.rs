@@ -7,11 +7,7 @@ use super::{
     reader::{Reader, fault},
 };
 use crate::{filter::Key, own};
-use std::time::{Duration, Instant};
 use tokio_postgres::Row;
-
-/// How long more is looked for, where a page is not full.
-const LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// Rows of [`LINE`] with the payload as `whole`, and where looking stopped before the page was full.
 pub(super) async fn page(
@@ -27,22 +23,4 @@ pub(super) async fn page(
         wanted.order.sql()
     );
     Ok((reader.rows(&query, &[&page.ids]).await?, page.looked_to))
-}
-
-/// The same, and as much of what lies behind as is found in time.
-pub(super) async fn rows(reader: &Reader, wanted: &Wanted<'_>) -> Result<Vec<Row>, Fault> {
-    let begun = Instant::now();
-    let (mut rows, mut looked_to) = page(reader, wanted).await?;
-    while let Some(beyond) = looked_to {
-        if begun.elapsed() > LOOK_MAX {
-            return Err(Fault::Long);
-        }
-        let missing = wanted.limit - i64::try_from(rows.len()).unwrap_or(wanted.limit);
-        let (filter, order) = (wanted.filter, wanted.order);
-        let wanted = Wanted { filter, order, beyond: Some(beyond), limit: missing };
-        let (more, to) = page(reader, &wanted).await?;
-        rows.extend(more);
-        looked_to = to;
-    }
-    Ok(rows)
 }

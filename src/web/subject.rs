@@ -2,7 +2,7 @@
 
 use super::{
     Fault, Visitor, Web,
-    events::{self, Line},
+    events::{self, Line, Lines},
     find::Wanted,
     overview,
     page::{self, Frame, filters},
@@ -46,6 +46,8 @@ struct SubjectPage {
     panes: Vec<Pane>,
     days: Vec<Day>,
     older: Option<String>,
+    /// How far was looked, where that is not all.
+    looked_to: Option<String>,
     search: String,
 }
 
@@ -102,15 +104,16 @@ async fn history(
     });
     let order = Order::NewestFirst;
     let wanted = Wanted { filter: &filter, order, beyond: beyond.transpose()?, limit: PAGE_EVENTS };
-    let lines = events::read_lines(&reader, &visitor, &wanted).await?;
-    if lines.is_empty() && asked.before.is_none() && date.is_none() {
+    let Lines { lines, looked_to } = events::read_lines(&reader, &visitor, &wanted).await?;
+    let is_whole = looked_to.is_none();
+    if lines.is_empty() && is_whole && asked.before.is_none() && date.is_none() {
         return Err(Fault::Missing);
     }
     let is_full = i64::try_from(lines.len()) == Ok(PAGE_EVENTS);
-    let older = lines.last().filter(|_| is_full);
+    let older = lines.last().filter(|_| is_full).map(|line| line.key).or(looked_to);
     let at_text = date.map_or_else(String::new, |date| date.to_string());
-    let older = older
-        .map(|line| format!("?at={at_text}&before={}", page::escaped(&events::said(line.key))));
+    let older =
+        older.map(|key| format!("?at={at_text}&before={}", page::escaped(&events::said(key))));
     // Of others' lives only events tell, to those who may see them.
     let panes = match (visitor.sees_all && asked.before.is_none(), subject_of(kind, &name)) {
         (true, Some(subject)) => panes::of(&reader, &subject, at).await?,
@@ -133,6 +136,7 @@ async fn history(
         panes,
         days: by_day(lines),
         older,
+        looked_to: looked_to.map(|key| page::time(key.timestamp)),
         search,
     };
     page::html(StatusCode::OK, &page)
