@@ -429,8 +429,9 @@ COMMENT ON FUNCTION portal_audit.facility_since IS 'Since when the resources of 
 --   degraded     inactive_share of its resources are not active (where all of them are known), or failed_share of the recent materializations on it failed (and failed_count of them)
 --   planned      it is up, and maintenance begins within planned_days; a facility in another state keeps that state, and planned_from tells of it
 --   up           none of these
+DROP FUNCTION IF EXISTS portal_audit.facility_state(TEXT, TIMESTAMPTZ);
 CREATE OR REPLACE FUNCTION portal_audit.facility_state(
-  p_facility TEXT, p_at TIMESTAMPTZ,
+  p_facility TEXT, p_at TIMESTAMPTZ, p_counts BOOLEAN DEFAULT true,
   OUT facility TEXT, OUT state TEXT, OUT since TIMESTAMPTZ, OUT why TEXT,
   OUT resources_active INT, OUT resources_total INT, OUT allocated BIGINT, OUT succeeded BIGINT, OUT failed BIGINT,
   OUT maintenance_from TIMESTAMPTZ, OUT expected_end TIMESTAMPTZ, OUT is_overdue BOOLEAN, OUT planned_from TIMESTAMPTZ, OUT planned_until TIMESTAMPTZ,
@@ -457,7 +458,10 @@ BEGIN
   facility := p_facility;
   resources_active := p.active;
   resources_total := p.resources;
-  SELECT coalesce(sum(d.allocated), 0) INTO before_today FROM portal_audit.facility_days d WHERE d.facility = p_facility AND d.day < (midnight AT TIME ZONE 'UTC')::date;
+  -- A history does not tell how many are allocated, for which all days are summed.
+  IF p_counts THEN
+    SELECT coalesce(sum(d.allocated), 0) INTO before_today FROM portal_audit.facility_days d WHERE d.facility = p_facility AND d.day < (midnight AT TIME ZONE 'UTC')::date;
+  END IF;
   SELECT before_today + coalesce(sum(k.allocated) FILTER (WHERE k.at >= midnight), 0) AS allocated,
          coalesce(sum(k.succeeded) FILTER (WHERE k.at > recent), 0) AS succeeded, coalesce(sum(k.failed) FILTER (WHERE k.at > recent), 0) AS failed,
          min(k.at) FILTER (WHERE k.at > recent AND k.failed > 0) AS since
@@ -539,7 +543,20 @@ BEGIN
       CASE WHEN p.active = 0 AND succeeded > 0 THEN format('materializations on it succeeded in the last %s hours', r->>'recent_hours') END);
   END IF;
 END $$;
-COMMENT ON FUNCTION portal_audit.facility_state IS 'State of one facility at a time, since when and why; state is NULL if the portal did not have it. The rules stand above it and in portal_audit.facility_rules';
+COMMENT ON FUNCTION portal_audit.facility_state IS 'State of one facility at a time, since when and why; state is NULL if the portal did not have it, allocated without p_counts. The rules stand above it and in portal_audit.facility_rules';
+
+-- By a loose index scan: one step for each facility, however many points it has.
+CREATE OR REPLACE FUNCTION portal_audit.facility_names() RETURNS TABLE (facility TEXT)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  WITH RECURSIVE known AS (
+    (SELECT k.facility FROM portal_audit.facility_points k ORDER BY k.facility LIMIT 1)
+    UNION ALL
+    SELECT (SELECT k.facility FROM portal_audit.facility_points k WHERE k.facility > known.facility ORDER BY k.facility LIMIT 1)
+      FROM known WHERE known.facility IS NOT NULL
+  )
+  SELECT known.facility FROM known WHERE known.facility IS NOT NULL
+$$;
+COMMENT ON FUNCTION portal_audit.facility_names IS 'Names of all facilities that events ever told of';
 
 CREATE OR REPLACE FUNCTION portal_audit.facility_states(p_at TIMESTAMPTZ DEFAULT now()) RETURNS TABLE (
   facility TEXT, state TEXT, since TIMESTAMPTZ, why TEXT, resources_active INT, resources_total INT, allocated BIGINT, succeeded BIGINT, failed BIGINT,
@@ -547,16 +564,10 @@ CREATE OR REPLACE FUNCTION portal_audit.facility_states(p_at TIMESTAMPTZ DEFAULT
   reachable BOOLEAN, rtt_ms DOUBLE PRECISION, last_seen TIMESTAMPTZ,
   latitude DOUBLE PRECISION, longitude DOUBLE PRECISION, label_dx DOUBLE PRECISION, label_dy DOUBLE PRECISION, organization TEXT, url TEXT
 ) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  -- Names by a loose index scan: one step for each facility, however many points it has.
-  WITH RECURSIVE known AS (
-    (SELECT k.facility FROM portal_audit.facility_points k ORDER BY k.facility LIMIT 1)
-    UNION ALL
-    SELECT (SELECT k.facility FROM portal_audit.facility_points k WHERE k.facility > known.facility ORDER BY k.facility LIMIT 1)
-      FROM known WHERE known.facility IS NOT NULL
-  )
   SELECT s.*, l.latitude, l.longitude, coalesce(l.label_dx, 0), coalesce(l.label_dy, 0), l.organization, l.url
-    FROM known CROSS JOIN LATERAL portal_audit.facility_state(known.facility, p_at) AS s LEFT JOIN portal_audit.facility_places l ON l.facility = known.facility
-   WHERE known.facility IS NOT NULL AND s.state IS NOT NULL ORDER BY s.facility
+    FROM portal_audit.facility_names() AS known CROSS JOIN LATERAL portal_audit.facility_state(known.facility, p_at) AS s
+    LEFT JOIN portal_audit.facility_places l ON l.facility = known.facility
+   WHERE s.state IS NOT NULL ORDER BY s.facility
 $$;
 COMMENT ON FUNCTION portal_audit.facility_states IS 'Every facility that the portal had at a time: its state, since when, why, its numbers and its place. Call portal_audit.fold_facilities() before, or see portal_audit.facilities_behind()';
 
@@ -596,13 +607,17 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
                        FROM portal_audit.facility_probes, r WHERE facility = p_facility AND last_at >= p_from - silent AND at <= p_to WINDOW w AS (ORDER BY at)) AS answers
     -- Failures are looked at by the hour, and only where they begin or cease to be many the state is asked.
     UNION SELECT at FROM (SELECT at, many, lag(many) OVER (ORDER BY at) AS before FROM failing) AS turning WHERE many IS DISTINCT FROM before
-    UNION SELECT unnest(ARRAY[at, CASE WHEN next > at + silent THEN at + silent END])
-            FROM r, (SELECT at, lag(at, 1, '-infinity') OVER (ORDER BY at) AS last, lead(at, 1, 'infinity') OVER (ORDER BY at) AS next
-                       FROM portal_audit.facility_uses, r WHERE facility = p_facility AND at BETWEEN p_from - silent AND p_to) AS uses
-           WHERE at > last + silent OR next > at + silent
+    -- Silence lasts for days: between which of them, the sums by day tell.
+    UNION SELECT unnest(ARRAY[CASE WHEN before IS NULL OR day > before + silent - INTERVAL '1 day' THEN
+                                (SELECT min(u.at) FROM portal_audit.facility_uses u WHERE u.facility = p_facility AND u.at >= day::timestamp AT TIME ZONE 'UTC') END,
+                              CASE WHEN next IS NULL OR next > day + silent - INTERVAL '1 day' THEN silent +
+                                (SELECT max(u.at) FROM portal_audit.facility_uses u WHERE u.facility = p_facility AND u.at < (day + 1)::timestamp AT TIME ZONE 'UTC') END])
+            FROM r, (SELECT day, lag(day) OVER w AS before, lead(day) OVER w AS next
+                       FROM portal_audit.facility_days, r
+                      WHERE facility = p_facility AND day BETWEEN ((p_from - silent) AT TIME ZONE 'UTC')::date AND (p_to AT TIME ZONE 'UTC')::date WINDOW w AS (ORDER BY day)) AS days
   ), told AS (
     SELECT m.at, s.state, s.why FROM (SELECT DISTINCT at FROM marks WHERE at >= p_from AND at <= p_to) AS m
-      CROSS JOIN LATERAL portal_audit.facility_state(p_facility, m.at) AS s
+      CROSS JOIN LATERAL portal_audit.facility_state(p_facility, m.at, false) AS s
   ), turns AS (
     SELECT t.*, t.state IS DISTINCT FROM lag(t.state) OVER (ORDER BY t.at) OR row_number() OVER (ORDER BY t.at) = 1 AS turns FROM told t
   ), kept AS (
@@ -712,7 +727,7 @@ DROP POLICY IF EXISTS facility_allocations_seen ON portal_audit.facility_allocat
 CREATE POLICY facility_allocations_seen ON portal_audit.facility_allocations FOR SELECT
   USING (EXISTS (SELECT FROM public.events e WHERE e.event_uuid = facility_allocations.event_uuid));
 
-REVOKE ALL ON FUNCTION portal_audit.facility_state, portal_audit.facility_states, portal_audit.facility_history, portal_audit.facilities_behind, portal_audit.fold_facilities,
+REVOKE ALL ON FUNCTION portal_audit.facility_names, portal_audit.facility_state, portal_audit.facility_states, portal_audit.facility_history, portal_audit.facilities_behind, portal_audit.fold_facilities,
   portal_audit.fold_uses, portal_audit.fold_facility_itself, portal_audit.facility_maintenance_plan,
   portal_audit.facility_maintenance_end, portal_audit.facility_probed, portal_audit.facility_placed FROM PUBLIC;
 DO $$
@@ -734,7 +749,7 @@ BEGIN
   PERFORM FROM pg_catalog.pg_shseclabel LIMIT 1;
   FOR r IN SELECT rolname FROM pg_roles WHERE rolname IN ('portal_audit_reader', 'portal_audit_viewer', 'portal_audit_operator', 'portal_audit_admin') LOOP
     EXECUTE format('GRANT USAGE ON SCHEMA portal_audit TO %I', r);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION portal_audit.facility_state, portal_audit.facility_states, portal_audit.facility_history, portal_audit.facilities_behind,
+    EXECUTE format('GRANT EXECUTE ON FUNCTION portal_audit.facility_names, portal_audit.facility_state, portal_audit.facility_states, portal_audit.facility_history, portal_audit.facilities_behind,
       portal_audit.fold_facilities TO %I', r);
     EXECUTE format('GRANT SELECT ON portal_audit.facility_rules, portal_audit.facility_places, portal_audit.maintenance, portal_audit.facility_probes, portal_audit.facility_points,
       portal_audit.facility_resources, portal_audit.facility_uses, portal_audit.facility_days, portal_audit.facility_folded TO %I', r);

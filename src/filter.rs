@@ -310,6 +310,12 @@ impl Filter {
 
     /// The part of the condition that is not about time.
     pub fn matter(&self, to: &mut Where, lists: Lists) {
+        self.names(to, lists);
+        self.facts(to);
+    }
+
+    /// What an index of the given table finds: types and names.
+    pub fn names(&self, to: &mut Where, lists: Lists) {
         self.types(to, lists);
         for (column, wanted) in [
             ("caller", &self.caller),
@@ -331,6 +337,10 @@ impl Filter {
             let subject = format!("({} AND {})", any_subject_type(lists), any("subject"));
             to.and(&format!("({} OR {subject} OR {})", any("caller"), any("target")));
         }
+    }
+
+    /// What only the row itself tells: the outcome and the payload.
+    pub fn facts(&self, to: &mut Where) {
         if let Some(success) = self.success {
             to.and(if success { "e.success" } else { "NOT e.success" });
         }

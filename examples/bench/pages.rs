@@ -1,8 +1,7 @@
 //! Workload pages: every page, answer of the API, verb and documented query over ten million events of a testbed, each asked until its median is known.
 
 use crate::{
-    Result,
-    process::{self, Program},
+    Result, process,
     report::{Report, median},
     stage,
     table::{README, documented},
@@ -179,7 +178,7 @@ const VERBS: [&str; 19] = [
     "events --subject project-0007",
     "events --target user-0020",
     "events --user user-1500",
-    "events --failed",
+    "events --success false",
     "events --payload role=creator",
     "events --since 7d",
 ];
@@ -199,10 +198,7 @@ async fn ask(dsn: &str, repetitions: usize, report: &mut Report) -> Result<()> {
         let what = known.fill(verb);
         let mut words: Vec<&str> = what.split(' ').collect();
         words.extend(["--audit", dsn]);
-        let verb = async || {
-            let mut program = Program::spawn(&process::built()?, &words)?;
-            Ok(program.end().await?.len())
-        };
+        let verb = async || process::said(&process::built()?, &words).map(|said| said.len());
         report.asked.push(timed("verb", &what, repetitions, verb).await?);
     }
     audit.client.batch_execute("SET ROLE portal_audit_reader").await?;
@@ -237,6 +233,7 @@ async fn timed(
     }
     let longest_ms = taken.iter().copied().fold(0.0, f64::max);
     let median_ms = median(taken).unwrap_or_default();
+    eprintln!("{median_ms:>8.1} {kind} {what}");
     Ok(Asked { kind, what: what.to_owned(), median_ms, longest_ms, size })
 }
 

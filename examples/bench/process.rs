@@ -89,6 +89,17 @@ pub(crate) fn sidecar(settings: &Path) -> Result<Program> {
     Program::spawn(&built()?, &["run", "--config", &settings.to_string_lossy()])
 }
 
+/// What a program prints until it ends.
+#[expect(clippy::disallowed_methods, reason = "a benchmark runs the programs that it measures")]
+pub(crate) fn said(program: &Path, arguments: &[&str]) -> Result<Vec<u8>> {
+    let output = Command::new(program).args(arguments).env("PORTAL_AUDIT_LOG", "error").output()?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(format!("it ended with {}: {error}", output.status).into());
+    }
+    Ok(output.stdout)
+}
+
 /// The program, of the same build.
 pub(crate) fn built() -> Result<PathBuf> {
     let own = std::env::current_exe()?;

@@ -258,8 +258,9 @@ impl Report {
         for column in table.column_iter_mut().skip(2) {
             column.set_cell_alignment(CellAlignment::Right);
         }
+        let table = if self.runs.is_empty() { String::new() } else { format!("{table}\n") };
         let mut text = format!(
-            "PostgreSQL {}, load at start {}\n{table}\n",
+            "PostgreSQL {}, load at start {}\n{table}",
             self.postgresql, self.load_at_start
         );
         let mut section = |title: &str, values: Vec<(String, f64)>| {

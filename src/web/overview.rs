@@ -19,7 +19,7 @@ use axum::{
     http::StatusCode,
     response::Response,
 };
-use chrono::{DateTime, Days, DurationRound as _, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, Utc};
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -149,10 +149,10 @@ async fn numbers(
     reader: &Reader,
     (at, now): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<(Vec<Card>, Vec<Group>), Fault> {
+    const TOTALS: &str = "SELECT key, number FROM portal_audit.totals($1)";
     let before = at - chrono::TimeDelta::days(30);
-    // To the hour: whoever looks again soon asks for the same.
-    let before = before.duration_trunc(chrono::TimeDelta::hours(1)).unwrap_or(before);
-    let before = kept.at(reader, before, now).await?;
+    let before = reader.rows(TOTALS, &[&before]).await?;
+    let before: BTreeMap<&str, i64> = before.iter().map(|row| (row.get(0), row.get(1))).collect();
     let now = kept.at(reader, at, now).await?;
     let cards = CARDS.iter().filter_map(|(key, name, search)| {
         let number = *now.get(*key)?;

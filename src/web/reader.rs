@@ -112,8 +112,9 @@ impl Sessions {
         })?;
         let reader = Reader { session, is_open: true };
         let role = if visitor.sees_all { "portal_audit_reader" } else { "portal_audit_web" };
+        // Compiling a plan takes longer than a page may.
         let begin = format!(
-            "BEGIN {mode}; SET LOCAL ROLE {role}; SET LOCAL statement_timeout = '{seconds}s'"
+            "BEGIN {mode}; SET LOCAL ROLE {role}; SET LOCAL statement_timeout = '{seconds}s'; SET LOCAL jit = off"
         );
         let begun = reader.session.client.batch_execute(&begin).await;
         begun.map_err(|error| fault(&error))?;

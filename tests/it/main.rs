@@ -45,6 +45,7 @@ mod ops;
 mod oracle;
 mod order;
 mod outages;
+mod pages;
 mod privileges;
 mod proof;
 mod publication;

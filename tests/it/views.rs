@@ -7,12 +7,13 @@ use crate::{
 use portal_audit::{connect::Session, keep::keep, show::ShownEvent, sql};
 use std::collections::BTreeMap;
 
-const DERIVED: [&str; 7] = [
+const DERIVED: [&str; 8] = [
     "lifetime_points",
     "lifetimes",
     "membership_points",
     "resource_points",
     "hourly",
+    "daily_sums",
     "active_days",
     "active",
 ];
@@ -149,6 +150,27 @@ async fn two_who_fold_at_once_take_nothing_twice() {
     assert_eq!(fold(&audit, 20).await, 0);
     let counted = "SELECT sum(events)::bigint FROM portal_audit.hourly";
     assert_eq!(value::<i64>(&audit, counted).await, 33);
+    // Days follow their hours, whatever is done to those.
+    let apart = "WITH sums AS (SELECT event_type, (hour AT TIME ZONE 'UTC')::date AS day, success, sum(events)::bigint AS events FROM portal_audit.hourly GROUP BY 1, 2, 3)
+        SELECT count(*) FROM sums FULL JOIN portal_audit.daily_sums d USING (event_type, day, success) WHERE sums.events IS DISTINCT FROM d.events";
+    for change in [
+        "SELECT 1",
+        "UPDATE portal_audit.hourly SET events = events + 2 WHERE success",
+        "INSERT INTO portal_audit.hourly SELECT event_type, hour + interval '1 hour', success, 5 FROM portal_audit.hourly ON CONFLICT (event_type, hour, success) DO UPDATE SET events = hourly.events + 1",
+        "TRUNCATE portal_audit.hourly",
+    ] {
+        run(&audit, &format!("BEGIN; {change}")).await;
+        assert_eq!(value::<i64>(&audit, apart).await, 0, "{change}");
+        run(&audit, "ROLLBACK").await;
+    }
+    // An older schema has hours alone: the script sums them.
+    run(&audit, "DROP TABLE portal_audit.daily_sums; DROP TRIGGER sum_days_added ON portal_audit.hourly; DROP TRIGGER sum_days_changed ON portal_audit.hourly; DROP TRIGGER sum_days_emptied ON portal_audit.hourly").await;
+    run(&audit, sql::audit()).await;
+    assert_eq!(value::<i64>(&audit, apart).await, 0);
+    assert_eq!(
+        value::<i64>(&audit, "SELECT sum(events)::bigint FROM portal_audit.daily").await,
+        33
+    );
     // What retention took away before it was folded is passed over.
     run(&audit, "SELECT portal_audit.record('user_created', '', 'late', 'user', NULL, true, NULL, '{}'); DELETE FROM public.events WHERE subject = 'late'").await;
     assert_eq!(fold(&audit, 20).await, 1);

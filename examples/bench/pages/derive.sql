@@ -34,9 +34,11 @@ INSERT INTO portal_audit.facility_allocations (facility, resource, realization, 
    WHERE event_type = 'realization_created' AND success AND timestamp > now() - INTERVAL '40 days'
      AND NOT EXISTS (SELECT FROM public.events d WHERE d.subject_type = 'realization' AND d.subject = e.subject AND d.event_type = 'realization_relinquished');
 INSERT INTO portal_audit.facility_folded (tree, upto) SELECT 'portal', events FROM portal_audit.progress;
+-- Every twenty days or so an address does not answer for forty minutes.
 INSERT INTO portal_audit.facility_probes (facility, at, last_at, reachable, error, rtt_ms)
-  SELECT bench.facility(f), now() - INTERVAL '3 days' * (k + 1) + INTERVAL '1 hour', now() - INTERVAL '3 days' * k, k % 4 <> 1, CASE WHEN k % 4 = 1 THEN 'timeout' END, 12
-    FROM generate_series(0, 49) f, generate_series(0, 99) k;
+  SELECT bench.facility(f), at + CASE WHEN up THEN INTERVAL '40 minutes' ELSE INTERVAL '0' END,
+         CASE WHEN up THEN least(at + INTERVAL '1 hour' * (480 + f), now()) - INTERVAL '1 minute' ELSE at + INTERVAL '39 minutes' END, up, CASE WHEN NOT up THEN 'timeout' END, CASE WHEN up THEN 12 END
+    FROM generate_series(0, 49) f, LATERAL generate_series(now() - INTERVAL '700 days', now() - INTERVAL '2 hours', INTERVAL '1 hour' * (480 + f)) at, (VALUES (true), (false)) AS answers (up);
 INSERT INTO portal_audit.maintenance (facility, from_time, until, note, announced_by, announced_at, ended_by, ended_at)
   SELECT bench.facility(f), at, at + INTERVAL '8 hours', 'new switches', 'opsduty', at - INTERVAL '5 days', CASE WHEN at < now() - INTERVAL '1 day' THEN 'opsduty' END, CASE WHEN at < now() - INTERVAL '1 day' THEN at + INTERVAL '7 hours' END
     FROM generate_series(0, 49, 3) f, generate_series(now() - INTERVAL '30 months', now() + INTERVAL '2 days', INTERVAL '31 days') AS at;

@@ -1,12 +1,9 @@
 //! Changes of facilities as feeds: Atom (RFC 4287) and JSON Feed 1.1, newest first. An entry keeps its id, so a reader shows it once.
 
-use super::{
-    super::{
-        Fault, Visitor, Web,
-        reader::Reader,
-        unchanged::{FEED_KEPT, Text},
-    },
-    read_all,
+use super::super::{
+    Fault, Visitor, Web,
+    reader::Reader,
+    unchanged::{FEED_KEPT, Text},
 };
 use crate::{facility::Span, map, show::visible};
 use askama::Template;
@@ -62,15 +59,10 @@ fn urn(parts: &[&str]) -> String {
     uuid::Builder::from_custom_bytes(bytes).into_uuid().urn().to_string()
 }
 
-/// Changes of states; the first span of a range is no change, unless it begins within.
-fn changes(name: &str, history: &[Span], from: DateTime<Utc>) -> Vec<Entry> {
-    let changed = history.iter().filter(|span| span.from > from);
-    changed
-        .map(|span| {
-            let word = span.state.word();
-            Entry::new(name, span.from, word, word, &span.why)
-        })
-        .collect()
+/// A change of state; the first span of a range is no change, unless it begins within.
+fn change(name: &str, span: &Span, from: DateTime<Utc>) -> Option<Entry> {
+    let word = span.state.word();
+    (span.from > from).then(|| Entry::new(name, span.from, word, word, &span.why))
 }
 
 async fn announced(reader: &Reader, from: DateTime<Utc>) -> Result<Vec<Entry>, Fault> {
@@ -105,19 +97,17 @@ fn announce(row: &Row, since: DateTime<Utc>, entries: &mut Vec<Entry>) {
 
 /// The newest changes first, and which audit database told of them.
 async fn entries(web: &Web, visitor: &Visitor) -> Result<(String, Vec<Entry>), Fault> {
-    const HISTORY: &str =
-        "SELECT state, from_time, until, why FROM portal_audit.facility_history($1, $2, $3)";
+    const HISTORIES: &str = "SELECT h.state, h.from_time, h.until, h.why, f.facility FROM portal_audit.facility_names() f CROSS JOIN LATERAL portal_audit.facility_history(f.facility, $1, $2) h";
     const ORIGIN: &str = "SELECT now(), current_database() || ' ' || (SELECT oid FROM pg_database WHERE datname = current_database()) || ' ' || coalesce((SELECT min(at) FROM portal_audit.facility_points)::text, '')";
     let reader = web.sessions.read(visitor).await?;
     let row = reader.row(ORIGIN, &[]).await?.ok_or(Fault::Away)?;
     let (now, origin): (DateTime<Utc>, String) = (row.get(0), row.get(1));
     let from = now - TimeDelta::days(DAYS);
     let mut entries = announced(&reader, from).await?;
-    for own in read_all(&reader, now).await?.facilities {
-        let rows = reader.rows(HISTORY, &[&own.name, &from, &now]).await?;
-        let history: Vec<Span> = rows.iter().map(Span::of_row).collect();
-        entries.extend(changes(&own.name, &history, from));
-    }
+    let rows = reader.rows(HISTORIES, &[&from, &now]).await?;
+    entries.extend(
+        rows.iter().filter_map(|row| change(row.get("facility"), &Span::of_row(row), from)),
+    );
     entries.sort_by(|one, other| other.at.cmp(&one.at).then_with(|| one.id.cmp(&other.id)));
     entries.truncate(ENTRIES_MAX);
     Ok((urn(&["facilities", &origin]), entries))
