@@ -30,7 +30,10 @@ use tokio::{
 const COOKBOOK: &str = include_str!("../../sql/COOKBOOK.md");
 const FILL_SQL: &str = include_str!("pages/fill.sql");
 const DERIVE_SQL: &str = include_str!("pages/derive.sql");
-/// A quarter of an hour of inserting passes; the log stays small, for nothing here is worth to be recovered.
+/// As the sidecar calls them, in pieces that are as large as a session likes.
+const FOLD: &str = "SELECT portal_audit.fold(20000)";
+const FOLD_FACILITIES: &str = "SELECT portal_audit.fold_facilities(20000)";
+/// The log stays small: nothing here is worth recovering.
 const SERVER: [(&str, &str); 6] = [
     ("wal_level", "minimal"),
     ("max_wal_senders", "0"),
@@ -88,6 +91,10 @@ async fn fill(audit: &Session) -> Result<()> {
     }
     for script in ["SET work_mem = '256MB'", FILL_SQL, DERIVE_SQL, "VACUUM ANALYZE"] {
         audit.client.batch_execute(script).await?;
+    }
+    for fold in [FOLD, FOLD_FACILITIES] {
+        while audit.client.query_one(fold, &[]).await?.get::<_, i64>(0) > 0 {}
+        audit.client.batch_execute("VACUUM ANALYZE").await?;
     }
     eprintln!();
     Ok(())

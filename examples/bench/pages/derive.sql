@@ -1,4 +1,4 @@
--- What the sidecar keeps beside ten million events, made in one go: its own fold would take most of an hour for what is not measured here.
+-- What the sidecar keeps beside ten million events; what it folds from them comes after this.
 -- The leaves are no hashes of their events: pages read them, and nobody verifies.
 INSERT INTO portal_audit.progress (source, state, slot, system_identifier, timeline, database_oid, end_lsn, last_commit, complete_to, transactions, changes, events)
   SELECT 'portal', 'streaming', 'portal_audit', '1', 1, 1, 'FFFF/0', max(timestamp), now(), count(*), count(*), count(*) FROM public.events;
@@ -8,32 +8,8 @@ INSERT INTO portal_audit.seals (tree, first, events, uuids, salts, leaves)
          string_agg(sha256(uuid_send(event_uuid)), '' ORDER BY place)
     FROM (SELECT event_uuid, row_number() OVER (ORDER BY event_uuid) - 1 AS place FROM public.events) AS numbered GROUP BY place / 500;
 
--- `take` does to some events what is wanted here of all of them: its own text, without the condition.
-DO $$
-DECLARE
-  text TEXT := replace(replace(pg_get_functiondef('portal_audit.take'::regproc), 'e.event_uuid = ANY (p_events)', 'true'), 'portal_audit.take(', 'bench.take(');
-BEGIN
-  EXECUTE text;
-  EXECUTE 'SELECT bench.take(NULL)';
-END $$;
-INSERT INTO portal_audit.folded (tree, upto, at) SELECT 'portal', events, last_commit FROM portal_audit.progress;
-
 INSERT INTO portal_audit.facility_places (facility, latitude, longitude, organization)
   SELECT bench.facility(n), 27 + 20 * bench.u(n, 40), -121 + 48 * bench.u(n, 41), 'organization-' || n FROM generate_series(0, 49) n;
-SELECT count(portal_audit.fold_facility(e)) FROM (SELECT e FROM public.events e WHERE subject_type = 'facility' ORDER BY timestamp OFFSET 0) AS facilities;
-INSERT INTO portal_audit.facility_uses (facility, at, event_uuid, allocated, succeeded, failed)
-  SELECT payload #>> '{facilities,0}', timestamp, event_uuid,
-         CASE event_type WHEN 'realization_created' THEN 2 WHEN 'realization_relinquished' THEN -2 ELSE 0 END,
-         (event_type = 'materialization_completed' AND success)::int, (event_type = 'materialization_completed' AND NOT success)::int
-    FROM public.events WHERE event_type IN ('materialization_completed', 'realization_created', 'realization_relinquished') AND payload ? 'facilities';
-INSERT INTO portal_audit.facility_days (facility, day, allocated, succeeded, failed)
-  SELECT facility, (at AT TIME ZONE 'UTC')::date, sum(allocated), sum(succeeded), sum(failed) FROM portal_audit.facility_uses GROUP BY 1, 2;
-INSERT INTO portal_audit.facility_allocations (facility, resource, realization, since, event_uuid)
-  SELECT DISTINCT ON (1, 2, 3) payload #>> '{facilities,0}', r, subject, timestamp, event_uuid
-    FROM public.events e CROSS JOIN LATERAL jsonb_array_elements_text(payload -> 'resources') AS r
-   WHERE event_type = 'realization_created' AND success AND timestamp > now() - INTERVAL '40 days'
-     AND NOT EXISTS (SELECT FROM public.events d WHERE d.subject_type = 'realization' AND d.subject = e.subject AND d.event_type = 'realization_relinquished');
-INSERT INTO portal_audit.facility_folded (tree, upto) SELECT 'portal', events FROM portal_audit.progress;
 -- Every twenty days or so an address does not answer for forty minutes.
 INSERT INTO portal_audit.facility_probes (facility, at, last_at, reachable, error, rtt_ms)
   SELECT bench.facility(f), at + CASE WHEN up THEN INTERVAL '40 minutes' ELSE INTERVAL '0' END,
