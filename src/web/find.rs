@@ -16,7 +16,7 @@ use uuid::Uuid;
 /// Events that are looked through before the indexes are asked.
 const NEAR: i64 = 4_000;
 /// Events of a name or type that are looked at and sorted at most.
-const SELDOM: i64 = 40_000;
+const SELDOM: i64 = 25_000;
 /// Events that are looked through at a time, and how long a page goes on with that.
 const STEP: i64 = 20_000;
 const LOOK_MAX: Duration = Duration::from_millis(40);
@@ -95,6 +95,14 @@ async fn any(reader: &Reader, wanted: &Wanted<'_>) -> Result<Found, Fault> {
     let mut found = look(reader, &parts, NEAR).await?;
     if found.looked_to.is_none() {
         return Ok(found);
+    }
+    // Where some are near, a few steps find the rest sooner than an index.
+    let near = i64::try_from(found.rows.len()).unwrap_or_default();
+    if near * 2 * STEP >= wanted.limit * NEAR {
+        found = look(reader, &parts, 2 * STEP).await?;
+        if found.looked_to.is_none() {
+            return Ok(found);
+        }
     }
     if wanted.filter.is_indexed()
         && let Some(rows) = seldom(reader, &parts).await?
