@@ -449,7 +449,7 @@ async fn only_what_is_for_all(viewer: &Session) {
     const CALLABLE: &str = "SELECT string_agg(proname, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'portal_audit'::regnamespace AND prosecdef AND has_function_privilege(oid, 'EXECUTE')";
     assert_eq!(
         value::<String>(viewer, CALLABLE).await,
-        "facilities_behind facility_history facility_state facility_states fold_facilities life my_page reach record_read subject_types types_for viewer"
+        "facilities_behind facility_history facility_names facility_state facility_states fold_facilities life my_page reach record_read subject_types types_for viewer"
     );
 }
 
