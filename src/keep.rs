@@ -1,7 +1,7 @@
 //! Keeps the derived tables of the audit database up with the record, those of facilities too: calls `portal_audit.fold` and `portal_audit.fold_facilities` in small pieces, beside the sources and never in their way.
 //!
 //! # What it costs the writers
-//! Nothing waits for it: it takes no lock that the write stage takes. It rests after each piece four times as long as the piece took, and nine times while a source is far behind, so that it uses at most a fifth of one core of the audit database, or a tenth.
+//! Nothing waits for it: it takes no lock that the write stage takes. It rests after each piece four times as long as the piece took, and nine times while a source is behind, so that it uses at most a fifth of one core of the audit database, or a tenth.
 
 use crate::{
     chain::chain,
@@ -13,15 +13,15 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Events of one piece: about a third of a second's work. Larger ones are cheaper: who is active has a row for each day, which each piece writes anew.
 const PIECE_EVENTS: i32 = 10_000;
-/// Rests of a piece's length: while a source is far behind, and otherwise.
+/// Rests of a piece's length: while a source is behind, and otherwise.
 const RESTS: (u32, u32) = (9, 4);
 /// Longest wait after a fault.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Wait after a fault of a login: servers and directories count those, and the sources try it too.
 const WAIT_NOT_LET_IN: Duration = Duration::from_secs(600);
 
-/// Takes a piece, and says whether a source's record is more than a minute old.
-const FOLD: &str = "SELECT greatest(portal_audit.fold($1), portal_audit.fold_things($1)), coalesce((SELECT min(complete_to) < now() - interval '1 minute' FROM portal_audit.progress), false)";
+/// Takes a piece, and says whether a source's record is more than ten seconds old.
+const FOLD: &str = "SELECT greatest(portal_audit.fold($1), portal_audit.fold_things($1)), coalesce((SELECT min(complete_to) < now() - interval '10 seconds' FROM portal_audit.progress), false)";
 /// The same for the tables of facilities, in a transaction of its own, so that a fault of one is not the other's.
 const FOLD_FACILITIES: &str = "SELECT portal_audit.fold_facilities($1::int), false";
 

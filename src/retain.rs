@@ -18,6 +18,8 @@ use tokio::time::sleep;
 
 /// Between two batches, so that what others do is not held up.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Before the first time.
+const FIRST_WAIT: Duration = Duration::from_secs(60);
 /// Before it is tried again where the audit database did not answer, or is not prepared yet.
 const RETRY: Duration = Duration::from_secs(60);
 /// Leaves whose times are taken at once before a search for them.
@@ -131,12 +133,14 @@ pub async fn prune_all(
     }
 }
 
-/// Prunes at the start and at every `limits.prune_interval_seconds`, for as long as it is polled. It never fails: what cannot be removed now is removed next time.
+/// Prunes a minute after the start and at every `limits.prune_interval_seconds`, for as long as it is polled. It never fails: what cannot be removed now is removed next time.
 pub async fn keep(settings: Settings) -> Infallible {
     let limits = &settings.limits;
     if limits.prune_interval_seconds == 0 {
         std::future::pending::<()>().await;
     }
+    // A start may have a backlog to write, which is urgent.
+    sleep(FIRST_WAIT.min(Duration::from_secs(limits.prune_interval_seconds))).await;
     loop {
         let mut gone = 0;
         let result = async {
