@@ -11,8 +11,14 @@ use crate::{
 use std::{convert::Infallible, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Events of one piece: about a third of a second's work. Larger ones are cheaper: who is active has a row for each day, which each piece writes anew.
-const PIECE_EVENTS: i32 = 10_000;
+/// Events of one piece at a portal's pace: some hundredths of a second's work, so that whoever waits for the disk behind it does not wait for long.
+const PIECE_EVENTS: i32 = 500;
+/// Where there is much to do: larger ones are cheaper, for who is active has a row for each day, which each piece writes anew.
+const LARGE_PIECE_EVENTS: i32 = 10_000;
+/// After so many small ones in a row, each of them full.
+const SMALL_PIECES: usize = 20;
+/// What a crash takes of these tables is folded again from where they stand, which goes with it: so nobody waits for the disk on their account.
+const NO_WAIT: &str = "SET synchronous_commit = off";
 /// Rests of a piece's length: while a source is behind, and otherwise.
 const RESTS: (u32, u32) = (9, 4);
 /// Longest wait after a fault.
@@ -88,29 +94,40 @@ async fn pieces(settings: &Settings, session: &mut Option<Session>) -> Result<i6
     let open = match session.take() {
         Some(open) if !open.client.is_closed() => open,
         Some(_) | None => {
-            connect::connect(&settings.audit, "keep").await.map_err(KeepError::Connect)?
+            let opened = connect::connect(&settings.audit, "keep").await;
+            let opened = opened.map_err(KeepError::Connect)?;
+            let set = opened.client.batch_execute(NO_WAIT).await;
+            set.map_err(|report| KeepError::Database { report })?;
+            opened
         }
     };
     let open = session.insert(open);
     let mut events = 0;
-    loop {
+    for turn in 0_usize.. {
+        let limit = if turn < SMALL_PIECES { PIECE_EVENTS } else { LARGE_PIECE_EVENTS };
         let begun = Instant::now();
-        let main = piece(settings, open, FOLD).await;
-        let facilities = piece(settings, open, FOLD_FACILITIES).await;
+        let main = piece(settings, open, FOLD, limit).await;
+        let facilities = piece(settings, open, FOLD_FACILITIES, limit).await;
         let ((taken, is_behind), (of_facilities, _)) = (main?, facilities?);
         if taken == 0 && of_facilities == 0 {
-            return Ok(events);
+            break;
         }
         events += taken;
         let (far, near) = RESTS;
         sleep(begun.elapsed() * if is_behind { far } else { near }).await;
     }
+    Ok(events)
 }
 
 /// How many events one call took, and whether a source is far behind.
-async fn piece(settings: &Settings, open: &Session, query: &str) -> Result<(i64, bool), KeepError> {
+async fn piece(
+    settings: &Settings,
+    open: &Session,
+    query: &str,
+    events: i32,
+) -> Result<(i64, bool), KeepError> {
     let limit = settings.limits.audit_timeout();
-    let row = timeout(limit, open.client.query_one(query, &[&PIECE_EVENTS]))
+    let row = timeout(limit, open.client.query_one(query, &[&events]))
         .await
         .map_err(|_elapsed| KeepError::Silent { seconds: limit.as_secs() })?
         .map_err(|report| KeepError::Database { report })?;

@@ -175,4 +175,3 @@ async fn seldom(reader: &Reader, parts: &Parts) -> Result<Option<Vec<Row>>, Faul
     let query = select("e.event_uuid = ANY ($1)", order, limit);
     Ok(Some(reader.rows(&query, &[&ids]).await?))
 }
-

@@ -210,7 +210,9 @@ impl Work<'_> {
         let put = self.puts.iter().rev().find(|put| put.names == place && put.key == key);
         let text = match put {
             Some(put) => put.name.as_deref(),
-            None if self.names.peek(place, key).is_some() => self.names.get(place, key).map(|name| &**name),
+            None if self.names.peek(place, key).is_some() => {
+                self.names.get(place, key).map(|name| &**name)
+            }
             None => {
                 self.missing.push(NameKey { names: place, key: key.to_owned() });
                 return Err(Missing);
