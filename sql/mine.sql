@@ -41,49 +41,42 @@ COMMENT ON COLUMN portal_audit.things_folded.at IS 'Latest time of the events am
 
 -- A place of its own, not that of portal_audit.folded: a database that was folded before there was this table takes all of its leaves once.
 CREATE OR REPLACE FUNCTION portal_audit.fold_things(p_limit INT) RETURNS BIGINT
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
 DECLARE
   taken  BIGINT := 0;
   t      RECORD;
-  s      RECORD;
+  ids    UUID[];
   latest TIMESTAMPTZ;
 BEGIN
-  IF NOT pg_try_advisory_xact_lock(hashtext('portal_audit.fold_things'), 0) THEN
+  IF NOT EXISTS (SELECT FROM portal_audit.trees r LEFT JOIN portal_audit.things_folded f USING (tree) WHERE r.size > coalesce(f.upto, 0))
+     OR NOT pg_try_advisory_xact_lock(hashtext('portal_audit.fold_things'), 0) THEN
     RETURN 0;
   END IF;
   INSERT INTO portal_audit.things_folded (tree, upto) SELECT tree, 0 FROM portal_audit.trees ON CONFLICT DO NOTHING;
-  FOR t IN SELECT f.tree, f.upto, r.size FROM portal_audit.trees r JOIN portal_audit.things_folded f USING (tree) WHERE r.size > f.upto ORDER BY f.tree LOOP
-    -- The row of seals in which the next leaf is, and of it no more than the limit.
-    FOR s IN SELECT l.skip, l.length, substr(l.uuids, 16 * l.skip + 1, 16 * l.length) AS uuids
-               FROM (SELECT uuids, greatest(t.upto - first, 0)::int AS skip,
-                            (least(first + events, t.upto + p_limit) - greatest(first, t.upto))::int AS length
-                       FROM portal_audit.seals
-                      WHERE tree = t.tree AND first < t.upto + p_limit
-                        AND first >= (SELECT max(b.first) FROM portal_audit.seals b WHERE b.tree = t.tree AND b.first <= t.upto)
-                      ORDER BY first) AS l LOOP
-      WITH taken AS MATERIALIZED (
-        SELECT e.timestamp, e.event_type, e.subject_type, e.subject,
-               CASE WHEN e.subject_type <> 'project' AND octet_length(e.subject_type) <= 600 THEN e.payload ->> 'project' END AS project
-          FROM generate_series(0, s.length - 1) AS i
-         CROSS JOIN LATERAL (SELECT * FROM public.events e WHERE e.event_uuid = encode(substr(s.uuids, 16 * i + 1, 16), 'hex')::uuid OFFSET 0) AS e
-      ), types AS (
-        INSERT INTO portal_audit.thing_types (event_type, subject_type)
-        SELECT DISTINCT event_type, subject_type FROM taken WHERE project IS NOT NULL AND octet_length(event_type) <= 600 ON CONFLICT DO NOTHING
-      ), things AS (
-        INSERT INTO portal_audit.project_things AS p (project, subject_type, key, subject, first, last)
-        SELECT portal_audit.short(d.project), d.subject_type, portal_audit.short(d.subject),
-               CASE WHEN octet_length(d.subject) > 600 THEN d.subject END, d.first, d.last
-          FROM (SELECT project, subject_type, subject, min((timestamp AT TIME ZONE 'UTC')::date) AS first, max((timestamp AT TIME ZONE 'UTC')::date) AS last
-                  FROM taken WHERE project IS NOT NULL
-                 GROUP BY project, subject_type, subject) AS d
-         ORDER BY 1, 2, 3
-        ON CONFLICT (project, subject_type, key) DO UPDATE SET first = least(p.first, excluded.first), last = greatest(p.last, excluded.last)
-         WHERE p.first > excluded.first OR p.last < excluded.last
-      )
-      SELECT max(timestamp) INTO latest FROM taken;
-      UPDATE portal_audit.things_folded f SET upto = f.upto + s.length, at = greatest(f.at, latest) WHERE f.tree = t.tree;
-      taken := taken + s.length;
-    END LOOP;
+  FOR t IN SELECT f.tree, f.upto FROM portal_audit.trees r JOIN portal_audit.things_folded f USING (tree) WHERE r.size > f.upto ORDER BY f.tree LOOP
+    ids := portal_audit.next_leaves(t.tree, t.upto, p_limit);
+    -- One statement for all of them: at a portal's pace each row of seals has an event or two.
+    WITH taken AS MATERIALIZED (
+      SELECT e.timestamp, e.event_type, e.subject_type, e.subject,
+             CASE WHEN e.subject_type <> 'project' AND octet_length(e.subject_type) <= 600 THEN e.payload ->> 'project' END AS project
+        FROM public.events e WHERE e.event_uuid = ANY (ids)
+    ), types AS (
+      INSERT INTO portal_audit.thing_types (event_type, subject_type)
+      SELECT DISTINCT event_type, subject_type FROM taken WHERE project IS NOT NULL AND octet_length(event_type) <= 600 ON CONFLICT DO NOTHING
+    ), things AS (
+      INSERT INTO portal_audit.project_things AS p (project, subject_type, key, subject, first, last)
+      SELECT portal_audit.short(d.project), d.subject_type, portal_audit.short(d.subject),
+             CASE WHEN octet_length(d.subject) > 600 THEN d.subject END, d.first, d.last
+        FROM (SELECT project, subject_type, subject, min((timestamp AT TIME ZONE 'UTC')::date) AS first, max((timestamp AT TIME ZONE 'UTC')::date) AS last
+                FROM taken WHERE project IS NOT NULL
+               GROUP BY project, subject_type, subject) AS d
+       ORDER BY 1, 2, 3
+      ON CONFLICT (project, subject_type, key) DO UPDATE SET first = least(p.first, excluded.first), last = greatest(p.last, excluded.last)
+       WHERE p.first > excluded.first OR p.last < excluded.last
+    )
+    SELECT max(timestamp) INTO latest FROM taken;
+    UPDATE portal_audit.things_folded f SET upto = f.upto + cardinality(ids), at = greatest(f.at, latest) WHERE f.tree = t.tree;
+    taken := taken + cardinality(ids);
   END LOOP;
   RETURN taken;
 END $$;

@@ -386,6 +386,23 @@ END $$;
 COMMENT ON FUNCTION portal_audit.take IS 'Adds the points and counts of some events; portal_audit.fold calls it once for each';
 REVOKE ALL ON FUNCTION portal_audit.take FROM PUBLIC;
 
+-- The next events of a tree, at most so many of them, from an index on.
+CREATE OR REPLACE FUNCTION portal_audit.next_leaves(p_tree TEXT, p_from BIGINT, p_limit INT) RETURNS UUID[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+  SELECT array_agg(encode(substr(s.uuids, 16 * i + 1, 16), 'hex')::uuid)
+    -- The part that is wanted of each row is read once.
+    FROM (SELECT substr(uuids, 16 * skip + 1, 16 * length) AS uuids, length
+            FROM (SELECT uuids, greatest(p_from - first, 0)::int AS skip,
+                         (least(first + events, p_from + p_limit) - greatest(first, p_from))::int AS length
+                    FROM portal_audit.seals
+                   WHERE tree = p_tree AND first < p_from + p_limit
+                     AND first >= (SELECT max(b.first) FROM portal_audit.seals b WHERE b.tree = p_tree AND b.first <= p_from)) AS pieces
+          OFFSET 0) AS s
+   CROSS JOIN LATERAL generate_series(0, s.length - 1) AS i
+$$;
+COMMENT ON FUNCTION portal_audit.next_leaves IS 'Ids of at most so many events of a tree from an index on, for what is folded';
+REVOKE ALL ON FUNCTION portal_audit.next_leaves FROM PUBLIC;
+
 -- Takes the next leaves of all trees. The record goes before: what is written is folded in small pieces, by one session at a time, and each
 -- piece commits with the place that it came to, so that no event is taken twice.
 --
@@ -410,16 +427,7 @@ BEGIN
   SELECT greatest(1, p_limit / greatest(1, count(*) FILTER (WHERE s.size > f.upto))), sum(f.upto) INTO share, before
     FROM portal_audit.trees s JOIN portal_audit.folded f USING (tree);
   FOR t IN SELECT f.tree, f.upto FROM portal_audit.trees s JOIN portal_audit.folded f USING (tree) WHERE s.size > f.upto ORDER BY f.tree LOOP
-    SELECT array_agg(encode(substr(s.uuids, 16 * i + 1, 16), 'hex')::uuid) INTO ids
-      -- The part that is wanted of each row is read once.
-      FROM (SELECT substr(uuids, 16 * skip + 1, 16 * length) AS uuids, length
-              FROM (SELECT uuids, greatest(t.upto - first, 0)::int AS skip,
-                           (least(first + events, t.upto + share) - greatest(first, t.upto))::int AS length
-                      FROM portal_audit.seals
-                     WHERE tree = t.tree AND first < t.upto + share
-                       AND first >= (SELECT max(b.first) FROM portal_audit.seals b WHERE b.tree = t.tree AND b.first <= t.upto)) AS pieces
-            OFFSET 0) AS s
-     CROSS JOIN LATERAL generate_series(0, s.length - 1) AS i;
+    ids := portal_audit.next_leaves(t.tree, t.upto, share);
     latest := portal_audit.take(ids);
     UPDATE portal_audit.folded f SET upto = f.upto + cardinality(ids), at = greatest(f.at, latest) WHERE f.tree = t.tree;
     taken := taken + cardinality(ids);
