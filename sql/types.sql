@@ -23,15 +23,24 @@ COMMENT ON FUNCTION portal_audit.types_kept IS 'Event types that are kept or see
 CREATE OR REPLACE FUNCTION portal_audit.declare_types(p_types TEXT[], p_describe TEXT[], p_retention TEXT[], p_visible_to TEXT[])
 RETURNS TABLE (event_type TEXT, fix TEXT) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+  w RECORD;
 BEGIN
-  INSERT INTO portal_audit.event_types AS t (event_type, describe, retention, visible_to)
-  SELECT w.event_type, w.describe,
-         -- Events that are there of a type that nobody declared were to stay.
-         CASE WHEN r.keep IS NOT NULL AND EXISTS (SELECT FROM public.events e WHERE e.event_type = w.event_type) THEN 'project' ELSE w.retention END,
-         string_to_array(w.visible_to, ',')
-    FROM unnest(p_types, p_describe, p_retention, p_visible_to) AS w (event_type, describe, retention, visible_to)
-    LEFT JOIN portal_audit.retention r ON r.class = w.retention
-      ON CONFLICT (event_type) DO UPDATE SET describe = excluded.describe WHERE t.describe <> excluded.describe;
+  FOR w IN SELECT n.*, r.keep FROM unnest(p_types, p_describe, p_retention, p_visible_to) AS n (event_type, describe, retention, visible_to)
+             LEFT JOIN portal_audit.retention r ON r.class = n.retention
+            WHERE NOT EXISTS (SELECT FROM portal_audit.event_types t WHERE t.event_type = n.event_type) LOOP
+    -- A statement of its own: a start that declares nothing new must not wait for a lock on events, which a session that was left behind may hold.
+    IF w.keep IS NOT NULL THEN
+      IF EXISTS (SELECT FROM public.events e WHERE e.event_type = w.event_type) THEN
+        -- Events that are there of a type that nobody declared were to stay.
+        w.retention := 'project';
+      END IF;
+    END IF;
+    INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to)
+    VALUES (w.event_type, w.describe, w.retention, string_to_array(w.visible_to, ',')) ON CONFLICT DO NOTHING;
+  END LOOP;
+  UPDATE portal_audit.event_types t SET describe = n.describe
+    FROM unnest(p_types, p_describe) AS n (event_type, describe) WHERE t.event_type = n.event_type AND t.describe <> n.describe;
   RETURN QUERY SELECT k.event_type, k.fix FROM portal_audit.types_kept(p_types, p_retention, p_visible_to) k;
 END $$;
 COMMENT ON FUNCTION portal_audit.declare_types IS 'Adds event types that are new, and takes the sentences of the others; says which are kept or seen otherwise, for that only change_type changes';
