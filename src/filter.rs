@@ -240,15 +240,6 @@ pub struct Key {
     pub event_uuid: Uuid,
 }
 
-/// Where a condition has the event types and subject types from that there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lists {
-    /// From steps through the indexes.
-    Stepped,
-    /// From what `portal_audit` tells: for roles that see rows by policy, under which each step would walk through all of them. They see only types that are declared.
-    Told,
-}
-
 /// In which direction pages go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
@@ -289,7 +280,7 @@ impl Filter {
     #[must_use]
     pub fn condition(&self) -> Where {
         let mut to = Where::default();
-        self.matter(&mut to, Lists::Stepped);
+        self.matter(&mut to);
         self.span(&mut to);
         to
     }
@@ -309,14 +300,14 @@ impl Filter {
     }
 
     /// The part of the condition that is not about time.
-    pub fn matter(&self, to: &mut Where, lists: Lists) {
-        self.names(to, lists);
+    pub fn matter(&self, to: &mut Where) {
+        self.names(to);
         self.facts(to);
     }
 
     /// What an index of the given table finds: types and names.
-    pub fn names(&self, to: &mut Where, lists: Lists) {
-        self.types(to, lists);
+    pub fn names(&self, to: &mut Where) {
+        self.types(to);
         for (column, wanted) in [
             ("caller", &self.caller),
             ("subject", &self.subject),
@@ -329,12 +320,12 @@ impl Filter {
             }
         }
         if !self.subject.is_empty() && self.subject_type.is_empty() {
-            to.and(&any_subject_type(lists));
+            to.and(&any_subject_type());
         }
         if !self.user.is_empty() {
             let names = to.bind(self.user.clone());
             let any = |column| format!("e.{column} = ANY ({names}::text[])");
-            let subject = format!("({} AND {})", any_subject_type(lists), any("subject"));
+            let subject = format!("({} AND {})", any_subject_type(), any("subject"));
             to.and(&format!("({} OR {subject} OR {})", any("caller"), any("target")));
         }
     }
@@ -365,7 +356,7 @@ impl Filter {
         }
     }
 
-    fn types(&self, to: &mut Where, lists: Lists) {
+    fn types(&self, to: &mut Where) {
         let (beginnings, whole): (Vec<&String>, Vec<&String>) =
             self.event_type.iter().partition(|event_type| event_type.ends_with('*'));
         let mut any = Vec::new();
@@ -376,12 +367,7 @@ impl Filter {
         for beginning in beginnings {
             let beginning = to.bind(beginning.trim_end_matches('*').to_owned());
             let condition = format!("starts_with(there, {beginning}::text)");
-            let list = match lists {
-                Lists::Stepped => there_are("event_type", &condition),
-                Lists::Told => format!(
-                    "ARRAY(SELECT there FROM portal_audit.event_types AS t (there) WHERE {condition})"
-                ),
-            };
+            let list = there_are("event_type", &condition);
             any.push(format!("e.event_type = ANY ({list})"));
         }
         if !any.is_empty() {
@@ -391,12 +377,8 @@ impl Filter {
 }
 
 /// The index of subjects begins with their type: a subject whose type nobody said is looked for in each type that there is.
-fn any_subject_type(lists: Lists) -> String {
-    let list = match lists {
-        Lists::Stepped => there_are("subject_type", "true"),
-        Lists::Told => "(SELECT portal_audit.subject_types())::text[]".to_owned(),
-    };
-    format!("e.subject_type = ANY ({list})")
+fn any_subject_type() -> String {
+    format!("e.subject_type = ANY ({})", there_are("subject_type", "true"))
 }
 
 /// The values of a column of which there are few, found by a step in its index for each.

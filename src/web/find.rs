@@ -8,7 +8,7 @@ use super::{
     own,
     reader::Reader,
 };
-use crate::filter::{Filter, Key, Lists, Order, Where};
+use crate::filter::{Filter, Key, Order, Where};
 use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -54,14 +54,14 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(wanted: &Wanted<'_>, beyond: Option<Key>, limit: i64, lists: Lists) -> Self {
+    fn new(wanted: &Wanted<'_>, beyond: Option<Key>, limit: i64) -> Self {
         let mut whole = Where::default();
         wanted.filter.span(&mut whole);
         if let Some(key) = beyond {
             whole.beyond(wanted.order, key);
         }
         let (place, place_values) = (whole.sql().to_owned(), whole.values().len());
-        wanted.filter.names(&mut whole, lists);
+        wanted.filter.names(&mut whole);
         let indexed = whole.sql().to_owned();
         wanted.filter.facts(&mut whole);
         Self { place, place_values, indexed, whole, order: wanted.order, limit }
@@ -88,7 +88,7 @@ pub(super) async fn rows(
 /// Of all events that there are.
 async fn any(reader: &Reader, wanted: &Wanted<'_>) -> Result<Found, Fault> {
     let begun = Instant::now();
-    let parts = Parts::new(wanted, wanted.beyond, wanted.limit, Lists::Stepped);
+    let parts = Parts::new(wanted, wanted.beyond, wanted.limit);
     if parts.is_all() {
         return Ok(Found { rows: walk(reader, &parts).await?, looked_to: None });
     }
@@ -111,7 +111,7 @@ async fn any(reader: &Reader, wanted: &Wanted<'_>) -> Result<Found, Fault> {
     }
     while let Some(edge) = found.looked_to {
         let missing = wanted.limit - i64::try_from(found.rows.len()).unwrap_or(wanted.limit);
-        let parts = Parts::new(wanted, Some(edge), missing, Lists::Stepped);
+        let parts = Parts::new(wanted, Some(edge), missing);
         let more = look(reader, &parts, STEP).await?;
         found.rows.extend(more.rows);
         found.looked_to = more.looked_to;

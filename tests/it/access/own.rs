@@ -135,7 +135,7 @@ async fn what_a_viewer_asks_is_what_the_policy_shows_whatever_the_filter() {
                 let Ok(filter) = Filter::from_words(&words) else { continue };
                 let order = if dice.roll(3) == 0 { Order::OldestFirst } else { Order::NewestFirst };
                 let mut to = Where::default();
-                filter.matter(&mut to, portal_audit::filter::Lists::Told);
+                filter.matter(&mut to);
                 filter.span(&mut to);
                 let all = shown(&session, &to, order).await;
                 let given = pages(&session, &filter, order, None).await;
