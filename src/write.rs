@@ -22,6 +22,7 @@ use tokio_postgres::{
 pub const AUDIT_SQL: &str = concat!(
     include_str!("../sql/audit.sql"),
     include_str!("../sql/proof.sql"),
+    include_str!("../sql/fold.sql"),
     include_str!("../sql/views.sql"),
     include_str!("../sql/retention.sql"),
     include_str!("../sql/types.sql"),
