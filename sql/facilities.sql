@@ -328,7 +328,9 @@ DECLARE
   e          public.events;
   list       TEXT[];
 BEGIN
-  IF portal_audit.facilities_behind() = 0 OR NOT pg_try_advisory_xact_lock(hashtextextended('portal_audit.fold_facilities', 0)) THEN
+  -- Said here and not by facilities_behind(), which would be planned anew with each piece.
+  IF NOT EXISTS (SELECT FROM portal_audit.trees r LEFT JOIN portal_audit.facility_folded f USING (tree) WHERE tree <> '.own' AND r.size > coalesce(f.upto, 0))
+     OR NOT pg_try_advisory_xact_lock(hashtextextended('portal_audit.fold_facilities', 0)) THEN
     RETURN 0;
   END IF;
   INSERT INTO portal_audit.facility_folded (tree) SELECT tree FROM portal_audit.trees WHERE tree <> '.own' ON CONFLICT DO NOTHING;

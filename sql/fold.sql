@@ -189,15 +189,17 @@ $$;
 COMMENT ON FUNCTION portal_audit.short IS 'A name that an index can hold: one of more than 600 bytes is its first 64 characters and its hash';
 
 CREATE OR REPLACE FUNCTION portal_audit.change_of(p_event_type TEXT, p_subject_type TEXT) RETURNS TEXT
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-  SELECT CASE
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+  m CONSTANT TEXT[] := regexp_match(p_event_type,
+    '^(.+?)_(created|registered|started|activated|frozen|unfrozen|state_changed|updated|extended|completed|renamed|deleted|declined|relinquished|expired)$');
+BEGIN
+  RETURN CASE
     WHEN p_event_type = 'de' || regexp_replace(p_subject_type, 'ation$', 'ed') THEN 'ended'
     -- user_frozen of a user, org_frozen of an organization; but not token_created of a user.
     WHEN length(m[1]) >= 3 AND starts_with(p_subject_type, m[1]) THEN m[2]
-  END
-  FROM (SELECT regexp_match(p_event_type,
-    '^(.+?)_(created|registered|started|activated|frozen|unfrozen|state_changed|updated|extended|completed|renamed|deleted|declined|relinquished|expired)$')) AS r (m)
-$$;
+  END;
+END $$;
 COMMENT ON FUNCTION portal_audit.change_of IS 'What an event type says of its subject''s own life: created, frozen, deleted, …; NULL: nothing';
 
 -- They took other arguments once.
@@ -385,20 +387,22 @@ END $$;
 COMMENT ON FUNCTION portal_audit.take IS 'Adds the points and counts of some events; portal_audit.fold calls it once for each';
 REVOKE ALL ON FUNCTION portal_audit.take FROM PUBLIC;
 
--- The next events of a tree, at most so many of them, from an index on.
+-- The next events of a tree, at most so many of them, from an index on. PL/pgSQL keeps its plan: in SQL it is a quarter of a small piece's time.
 CREATE OR REPLACE FUNCTION portal_audit.next_leaves(p_tree TEXT, p_from BIGINT, p_limit INT) RETURNS UUID[]
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-  SELECT array_agg(encode(substr(s.uuids, 16 * i + 1, 16), 'hex')::uuid)
-    -- The part that is wanted of each row is read once.
-    FROM (SELECT substr(uuids, 16 * skip + 1, 16 * length) AS uuids, length
-            FROM (SELECT uuids, greatest(p_from - first, 0)::int AS skip,
-                         (least(first + events, p_from + p_limit) - greatest(first, p_from))::int AS length
-                    FROM portal_audit.seals
-                   WHERE tree = p_tree AND first < p_from + p_limit
-                     AND first >= (SELECT max(b.first) FROM portal_audit.seals b WHERE b.tree = p_tree AND b.first <= p_from)) AS pieces
-          OFFSET 0) AS s
-   CROSS JOIN LATERAL generate_series(0, s.length - 1) AS i
-$$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN (
+    SELECT array_agg(encode(substr(s.uuids, 16 * i + 1, 16), 'hex')::uuid)
+      -- The part that is wanted of each row is read once.
+      FROM (SELECT substr(uuids, 16 * skip + 1, 16 * length) AS uuids, length
+              FROM (SELECT uuids, greatest(p_from - first, 0)::int AS skip,
+                           (least(first + events, p_from + p_limit) - greatest(first, p_from))::int AS length
+                      FROM portal_audit.seals
+                     WHERE tree = p_tree AND first < p_from + p_limit
+                       AND first >= (SELECT max(b.first) FROM portal_audit.seals b WHERE b.tree = p_tree AND b.first <= p_from)) AS pieces
+            OFFSET 0) AS s
+     CROSS JOIN LATERAL generate_series(0, s.length - 1) AS i);
+END $$;
 COMMENT ON FUNCTION portal_audit.next_leaves IS 'Ids of at most so many events of a tree from an index on, for what is folded';
 REVOKE ALL ON FUNCTION portal_audit.next_leaves FROM PUBLIC;
 

@@ -1,7 +1,7 @@
 //! Keeps the derived tables of the audit database up with the record, those of facilities too: calls `portal_audit.fold` and `portal_audit.fold_facilities` in small pieces, beside the sources and never in their way.
 //!
 //! # What it costs the writers
-//! Nothing waits for it: it takes no lock that the write stage takes. It rests after each piece four times as long as the piece took, and nine times while a source is behind, so that it uses at most a fifth of one core of the audit database, or a tenth.
+//! Nothing waits for it: it takes no lock that the write stage takes. It rests after each piece four times as long as the piece took, and nine times while a source is behind or events come fast, so that it uses at most a fifth of one core of the audit database, or a tenth.
 
 use crate::{
     chain::chain,
@@ -10,26 +10,27 @@ use crate::{
 };
 use std::{convert::Infallible, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::{Row, types::ToSql};
 
-/// Events of one piece at a portal's pace: some hundredths of a second's work, so that whoever waits for the disk behind it does not wait for long.
-const PIECE_EVENTS: i32 = 500;
-/// Where there is much to do: larger ones are cheaper, for who is active has a row for each day, which each piece writes anew.
-const LARGE_PIECE_EVENTS: i32 = 10_000;
-/// After so many small ones in a row, each of them full.
-const SMALL_PIECES: usize = 20;
+/// Events of one piece: the least and the most. A small one is over before anybody who writes has to wait for a core, or for the disk behind it; large ones are cheaper, for who is active has a row for each day, which each piece writes anew.
+const PIECE_EVENTS: (i64, i64) = (100, 10_000);
+/// Between the two: so many pieces for what is left.
+const PIECES: i64 = 20;
 /// What a crash takes of these tables is folded again from where they stand, which goes with it: so nobody waits for the disk on their account.
 const NO_WAIT: &str = "SET synchronous_commit = off";
-/// Rests of a piece's length: while a source is behind, and otherwise.
+/// Rests of a piece's length: while a source is behind or events come fast, and otherwise.
 const RESTS: (u32, u32) = (9, 4);
+/// Who makes so many events a second needs the cores for that.
+const FAST_PER_SECOND: f64 = 3_000.0;
 /// Longest wait after a fault.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Wait after a fault of a login: servers and directories count those, and the sources try it too.
 const WAIT_NOT_LET_IN: Duration = Duration::from_secs(600);
 
-/// Takes a piece, and says whether a source's record is more than ten seconds old.
-const FOLD: &str = "SELECT greatest(portal_audit.fold($1), portal_audit.fold_things($1)), coalesce((SELECT min(complete_to) < now() - interval '10 seconds' FROM portal_audit.progress), false)";
+/// Takes a piece. Says whether a source's record is more than ten seconds old, how many leaves there were, and how many of them were folded before.
+const FOLD: &str = "SELECT greatest(portal_audit.fold($1), portal_audit.fold_things($1)), coalesce((SELECT min(complete_to) < now() - interval '10 seconds' FROM portal_audit.progress), false), (SELECT coalesce(sum(size), 0)::bigint FROM portal_audit.trees), (SELECT coalesce(sum(upto), 0)::bigint FROM portal_audit.folded)";
 /// The same for the tables of facilities, in a transaction of its own, so that a fault of one is not the other's.
-const FOLD_FACILITIES: &str = "SELECT portal_audit.fold_facilities($1::int), false";
+const FOLD_FACILITIES: &str = "SELECT portal_audit.fold_facilities($1)";
 
 /// Why the derived tables are not kept up. The server's report is not a source, because printing that prints DETAIL too.
 #[derive(Debug, thiserror::Error)]
@@ -103,33 +104,66 @@ async fn pieces(settings: &Settings, session: &mut Option<Session>) -> Result<i6
     };
     let open = session.insert(open);
     let mut events = 0;
-    for turn in 0_usize.. {
-        let limit = if turn < SMALL_PIECES { PIECE_EVENTS } else { LARGE_PIECE_EVENTS };
+    let (mut limit, mut before) = (PIECE_EVENTS.0, None);
+    loop {
         let begun = Instant::now();
-        let main = piece(settings, open, FOLD, limit).await;
-        let facilities = piece(settings, open, FOLD_FACILITIES, limit).await;
-        let ((taken, is_behind), (of_facilities, _)) = (main?, facilities?);
-        if taken == 0 && of_facilities == 0 {
-            break;
+        let main = ask(settings, open, FOLD, i32::try_from(limit).unwrap_or(i32::MAX)).await;
+        let facilities = ask(settings, open, FOLD_FACILITIES, limit).await;
+        let (main, facilities) = (main?, facilities?);
+        let (taken, leaves, folded) = (main.get::<_, i64>(0), main.get::<_, i64>(2), main.get(3));
+        if taken == 0 && facilities.get::<_, i64>(0) == 0 {
+            return Ok(events);
         }
         events += taken;
+        limit = piece_events(leaves.saturating_sub(folded));
+        let is_fast = before.replace((begun, leaves)).is_some_and(|(then, had)| {
+            is_fast(leaves.saturating_sub(had), begun.duration_since(then))
+        });
         let (far, near) = RESTS;
-        sleep(begun.elapsed() * if is_behind { far } else { near }).await;
+        sleep(begun.elapsed() * if main.get(1) || is_fast { far } else { near }).await;
     }
-    Ok(events)
 }
 
-/// How many events one call took, and whether a source is far behind.
-async fn piece(
+fn piece_events(left: i64) -> i64 {
+    let (least, most) = PIECE_EVENTS;
+    (left / PIECES).clamp(least, most)
+}
+
+fn is_fast(more: i64, elapsed: Duration) -> bool {
+    u32::try_from(more).map_or(more > 0, |more| {
+        f64::from(more) >= FAST_PER_SECOND * elapsed.as_secs_f64().max(1e-9)
+    })
+}
+
+/// One call, for so many events, and its row.
+async fn ask<T: ToSql + Sync>(
     settings: &Settings,
     open: &Session,
     query: &str,
-    events: i32,
-) -> Result<(i64, bool), KeepError> {
+    events: T,
+) -> Result<Row, KeepError> {
     let limit = settings.limits.audit_timeout();
-    let row = timeout(limit, open.client.query_one(query, &[&events]))
+    timeout(limit, open.client.query_one(query, &[&events]))
         .await
         .map_err(|_elapsed| KeepError::Silent { seconds: limit.as_secs() })?
-        .map_err(|report| KeepError::Database { report })?;
-    Ok((row.get(0), row.get(1)))
+        .map_err(|report| KeepError::Database { report })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_fast, piece_events};
+    use std::time::Duration;
+
+    #[test]
+    fn a_piece_grows_with_what_is_left() {
+        let left = [0, 1_999, 10_000, 200_000, 10_000_000];
+        assert_eq!(left.map(piece_events), [100, 100, 500, 10_000, 10_000]);
+    }
+
+    #[test]
+    fn what_comes_fast_is_what_came_in_the_time_since() {
+        let second = Duration::from_secs(1);
+        assert!(!is_fast(0, Duration::ZERO) && !is_fast(-5, second) && !is_fast(2_999, second));
+        assert!(is_fast(3_000, second) && is_fast(30, second / 100) && is_fast(i64::MAX, second));
+    }
 }
