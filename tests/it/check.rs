@@ -23,7 +23,7 @@ use std::{
     sync::OnceLock,
 };
 
-static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+pub static CLUSTER: OnceLock<Cluster> = OnceLock::new();
 
 /// A server set as one that people use: nothing is found of it.
 fn cluster() -> &'static Cluster {

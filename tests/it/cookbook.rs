@@ -1,7 +1,7 @@
 //! The cookbook's queries: each answers on the sample as the page says, and none reads the whole table where there are a million events.
 
-use crate::support::{cluster, open, run, value};
-use portal_audit::{connect::Session, sql};
+use crate::support::{audit_database, cluster, run, value};
+use portal_audit::connect::Session;
 use tokio_postgres::SimpleQueryMessage;
 
 const COOKBOOK: &str = include_str!("../../sql/COOKBOOK.md");
@@ -20,9 +20,7 @@ pub const PROGRESS: &str = "INSERT INTO portal_audit.progress (source, state, sl
 
 /// An audit database of its own, with the schema.
 pub async fn audit(name: &str) -> Session {
-    run(&open(cluster(), "postgres").await, &format!("CREATE DATABASE {name}")).await;
-    let audit = open(cluster(), name).await;
-    run(&audit, sql::audit()).await;
+    let audit = audit_database(cluster(), name).await;
     run(&audit, "SET timezone = 'UTC'").await;
     audit
 }

@@ -1,11 +1,11 @@
 //! Transactions of any size in bounded memory, and of two phases: all of their events or none, at their commit.
 
 use crate::support::{
-    Portal, Wishes, cluster, open, portal,
+    Portal, Wishes, audit_database, cluster, open, portal,
     program::{Program, SettingsFile},
     run, sample, value, wait_for,
 };
-use portal_audit::{config::Settings, connect::Session, sql};
+use portal_audit::{config::Settings, connect::Session};
 use std::{path::Path, time::Duration};
 
 /// Far less than the transactions here hold.
@@ -109,17 +109,15 @@ async fn savepoints_of_a_large_transaction() {
     let (portal, spool) = with_little_memory("large", "").await;
     let text = portal.settings_text.replace("large_audit", "large_whole_audit");
     let mut settings = Settings::parse(Path::new("test.toml"), &text).unwrap();
-    run(&open(cluster(), "postgres").await, "CREATE DATABASE large_whole_audit").await;
     settings.sources[0].slot = "large_whole".to_owned();
     settings.limits.streaming = false;
     let whole = Portal {
         name: portal.name.clone(),
         source: open(cluster(), &portal.name).await,
-        audit: open(cluster(), "large_whole_audit").await,
+        audit: audit_database(cluster(), "large_whole_audit").await,
         settings,
         settings_text: text,
     };
-    run(&whole.audit, sql::audit()).await;
     let sidecars = [portal.start().await, whole.start().await];
     // Foreign keys are not what is tested; the journal's triggers fire all the same.
     let mut script = "BEGIN; SET LOCAL session_replication_role = replica;".to_owned();

@@ -1,7 +1,7 @@
 //! What operators of Kubernetes declare, and the SQL that they leave to do: printed, applied by hand, and followed.
 
 use crate::support::{
-    Sidecar, cluster, installation, open, program::command, run, value, wait_for,
+    Sidecar, audit_database, cluster, installation, open, program::command, run, value, wait_for,
 };
 use expect_test::expect_file;
 use portal_audit::{config::Settings, connect::Session, demo::portal::PORTAL_SQL, sql};
@@ -20,13 +20,10 @@ struct Place {
 
 impl Place {
     async fn new(name: &str) -> Self {
-        let postgres = open(cluster(), "postgres").await;
-        run(&postgres, &format!("CREATE DATABASE {name}")).await;
-        run(&postgres, &format!("CREATE DATABASE {name}_audit")).await;
+        run(&open(cluster(), "postgres").await, &format!("CREATE DATABASE {name}")).await;
         let source = open(cluster(), name).await;
         run(&source, PORTAL_SQL).await;
-        let audit = open(cluster(), &format!("{name}_audit")).await;
-        run(&audit, sql::audit()).await;
+        let audit = audit_database(cluster(), &format!("{name}_audit")).await;
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("portal-audit.toml");
         let text = format!(

@@ -1,13 +1,13 @@
 //! Every event has its leaf: what PostgreSQL prints of a payload is known beforehand, and no way of writing forgets a leaf or makes one of nothing.
 
 use crate::support::{
-    Sidecar, Wishes, cluster, open, portal, run, sample, sealed::assert_sealed, value, wait_for,
+    Sidecar, Wishes, audit_database, cluster, open, portal, run, sample, sealed::assert_sealed,
+    value, wait_for,
 };
 use portal_audit::{
     connect::Session,
     event::Event,
     leaf::{Payloads, leaf},
-    sql,
     timestamp::Timestamp,
 };
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
@@ -100,16 +100,9 @@ async fn leaves(audit: &Session, salt: &[u8; 16]) -> Vec<(Uuid, Timestamp, Vec<u
 
 const INSERT: &str = "INSERT INTO public.events VALUES ($1, $2::text::timestamptz, $3, $4, $5, $6, $7, $8, $9, $10::text::jsonb)";
 
-async fn audit_database(name: &str) -> Session {
-    run(&open(cluster(), "postgres").await, &format!("CREATE DATABASE {name}")).await;
-    let audit = open(cluster(), name).await;
-    run(&audit, sql::audit()).await;
-    audit
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_leaf_is_the_one_that_the_database_computes() {
-    let audit = audit_database("seals_leaf").await;
+    let audit = audit_database(cluster(), "seals_leaf").await;
     let long = "ü\\ \"x\" ".repeat(2_500);
     let longer = format!("{{\"b\":{},\"a\":\"{}\"}}", "[1.50e1,{}]", "€".repeat(7_000));
     let hostile = [

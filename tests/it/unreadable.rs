@@ -1,6 +1,8 @@
 //! What the source itself cannot decode: that source stops and says where and what to do, the gap is recorded on request, and the stream goes on behind it.
 
-use crate::support::{Portal, Sidecar, cluster, open, run, sample, settings_text, value, wait_for};
+use crate::support::{
+    Portal, Sidecar, audit_database, cluster, open, run, sample, settings_text, value, wait_for,
+};
 use portal_audit::{config::Settings, sql};
 use std::path::Path;
 
@@ -34,14 +36,12 @@ async fn a_text_that_cannot_be_converted() {
     let name = "unreadable_text";
     let postgres = open(cluster(), "postgres").await;
     run(&postgres, &format!("CREATE DATABASE {name} ENCODING 'WIN1252' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")).await;
-    run(&postgres, &format!("CREATE DATABASE {name}_audit")).await;
     let settings_text = settings_text(cluster(), name, MAPPING, false, "");
     let settings = Settings::parse(Path::new("test.toml"), &settings_text).unwrap();
     let source = open(cluster(), name).await;
     run(&source, SCHEMA).await;
     run(&source, &sql::source(&settings.sources[0])).await;
-    let audit = open(cluster(), &format!("{name}_audit")).await;
-    run(&audit, sql::audit()).await;
+    let audit = audit_database(cluster(), &format!("{name}_audit")).await;
     let portal = Portal { name: name.to_owned(), source, audit, settings, settings_text };
     let sidecar = portal.start().await;
     portal.act("INSERT INTO t.texts (subject) VALUES ('before' || chr(128))").await;

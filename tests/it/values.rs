@@ -1,6 +1,8 @@
 //! Values that a table of text and `jsonb` cannot hold as they are, or that would do harm: from the row to the event.
 
-use crate::support::{Portal, Wishes, cluster, open, portal, run, settings_text, value};
+use crate::support::{
+    Portal, Wishes, audit_database, cluster, open, portal, run, settings_text, value,
+};
 use expect_test::expect_file;
 use portal_audit::{chain::chain, config::Settings, sql};
 use std::path::Path;
@@ -193,14 +195,12 @@ async fn a_generated_column_breaks_no_update() {
 pub async fn encoded(name: &str, encoding: &str) -> Portal {
     let postgres = open(cluster(), "postgres").await;
     run(&postgres, &format!("CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")).await;
-    run(&postgres, &format!("CREATE DATABASE {name}_audit")).await;
     let settings_text = settings_text(cluster(), name, MAPPING, true, "");
     let settings = Settings::parse(Path::new("test.toml"), &settings_text).unwrap();
     let source = open(cluster(), name).await;
     run(&source, SCHEMA).await;
     run(&source, &sql::source(&settings.sources[0])).await;
-    let audit = open(cluster(), &format!("{name}_audit")).await;
-    run(&audit, sql::audit()).await;
+    let audit = audit_database(cluster(), &format!("{name}_audit")).await;
     Portal { name: name.to_owned(), source, audit, settings, settings_text }
 }
 

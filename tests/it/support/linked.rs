@@ -7,9 +7,10 @@ use portal_audit::{
 };
 use std::{path::Path, sync::OnceLock};
 
+pub static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+
 /// The one server of this binary that listens on TCP.
 pub fn tcp_cluster() -> &'static Cluster {
-    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     CLUSTER.get_or_init(|| {
         let settings = [("max_connections", "200")];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));

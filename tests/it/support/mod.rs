@@ -28,21 +28,25 @@ use portal_audit::{
     sql,
 };
 use std::{
+    collections::BTreeSet,
     future::Future,
     path::{Path, PathBuf},
     sync::OnceLock,
     time::Duration,
 };
 use tokio::{
-    sync::{OnceCell, watch},
+    sync::{Mutex, watch},
     task::JoinSet,
     time::{Instant, sleep},
 };
 
 /// How long a condition may take to come true before its test fails.
 pub const WAIT_MAX: Duration = Duration::from_secs(120);
-/// The database from which portals are made.
-const TEMPLATE: &str = "portal_template";
+/// The databases of which copies are made: a sample portal, and an audit database.
+const PORTAL_TEMPLATE: &str = "portal_template";
+const AUDIT_TEMPLATE: &str = "audit_template";
+/// Servers that hold the databases of many tests, so that copies pay.
+static MANY: [&OnceLock<Cluster>; 3] = [&CLUSTER, &linked::CLUSTER, &crate::check::CLUSTER];
 
 pub fn installation() -> Installation {
     let bindir = std::env::var_os("PORTAL_AUDIT_PG_BINDIR").map(PathBuf::from);
@@ -104,22 +108,64 @@ pub async fn value<T: for<'a> tokio_postgres::types::FromSql<'a>>(
     row.unwrap_or_else(|error| panic!("{query}: {error:?}")).get(0)
 }
 
-async fn template() {
-    static MADE: OnceCell<()> = OnceCell::const_new();
-    let make = async || {
-        run(&open(cluster(), "postgres").await, &format!("CREATE DATABASE {TEMPLATE}")).await;
-        let template = open(cluster(), TEMPLATE).await;
-        for script in [PORTAL_SQL, ACTIVITY_SQL, JOURNAL_SQL, sql::context()] {
+fn portal_scripts() -> [&'static str; 4] {
+    [PORTAL_SQL, ACTIVITY_SQL, JOURNAL_SQL, sql::context()]
+}
+
+/// Makes the templates of a server once.
+async fn templates(cluster: &Cluster) {
+    static MADE: Mutex<BTreeSet<PathBuf>> = Mutex::const_new(BTreeSet::new());
+    let mut made = MADE.lock().await;
+    if made.contains(cluster.socket_dir()) {
+        return;
+    }
+    let postgres = open(cluster, "postgres").await;
+    for (name, scripts) in
+        [(PORTAL_TEMPLATE, &portal_scripts()[..]), (AUDIT_TEMPLATE, &[sql::audit()])]
+    {
+        run(&postgres, &format!("CREATE DATABASE {name}")).await;
+        let template = open(cluster, name).await;
+        for script in scripts {
             run(&template, script).await;
         }
         drop(template);
         // A template must have no session, and the server ends one a moment after its client.
-        let postgres = open(cluster(), "postgres").await;
-        let alone =
-            format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = '{TEMPLATE}'");
+        let alone = format!("SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = '{name}'");
         wait_for("the template is alone", async || value::<bool>(&postgres, &alone).await).await;
-    };
-    MADE.get_or_init(make).await;
+    }
+    made.insert(cluster.socket_dir().to_owned());
+}
+
+/// Makes a database as a copy of another, file by file: through the log, every walsender of the server would read the copy too.
+async fn copy(cluster: &Cluster, name: &str, template: &str) -> Session {
+    // 14 knows no other way.
+    let strategy = if installation().major > 14 { "STRATEGY file_copy" } else { "" };
+    let create = format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}");
+    run(&open(cluster, "postgres").await, &create).await;
+    open(cluster, name).await
+}
+
+/// Makes a database with what these scripts make, by a copy where many are made.
+async fn database(cluster: &Cluster, name: &str, template: &str, scripts: &[&str]) -> Session {
+    if MANY.iter().any(|one| one.get().is_some_and(|one| std::ptr::eq(one, cluster))) {
+        templates(cluster).await;
+        return copy(cluster, name, template).await;
+    }
+    let session = copy(cluster, name, "template1").await;
+    for script in scripts {
+        run(&session, script).await;
+    }
+    session
+}
+
+/// Makes a database with the tables of the sample portal.
+pub async fn portal_database(cluster: &Cluster, name: &str) -> Session {
+    database(cluster, name, PORTAL_TEMPLATE, &portal_scripts()).await
+}
+
+/// Makes an audit database with the schema and no row.
+pub async fn audit_database(cluster: &Cluster, name: &str) -> Session {
+    database(cluster, name, AUDIT_TEMPLATE, &[sql::audit()]).await
 }
 
 /// A source database, an audit database, and the settings of a sidecar between them.
@@ -155,40 +201,26 @@ pub async fn sample(name: &str) -> Portal {
 
 pub async fn portal(cluster: &Cluster, wishes: Wishes<'_>) -> Portal {
     let Wishes { name, schema, mapping, backfill, limits } = wishes;
-    let postgres = open(cluster, "postgres").await;
-    if schema.is_empty() && std::ptr::eq(cluster, self::cluster()) {
-        template().await;
-        run(&postgres, &format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE}")).await;
+    let source = if schema.is_empty() {
+        portal_database(cluster, name).await
     } else {
-        run(&postgres, &format!("CREATE DATABASE {name}")).await;
-        let source = open(cluster, name).await;
-        let sample = [PORTAL_SQL, ACTIVITY_SQL, JOURNAL_SQL, sql::context()];
-        let own = [schema];
-        for script in if schema.is_empty() { &sample[..] } else { &own } {
-            run(&source, script).await;
-        }
-    }
-    run(&postgres, &format!("CREATE DATABASE {name}_audit")).await;
+        let source = copy(cluster, name, "template1").await;
+        run(&source, schema).await;
+        source
+    };
+    let audit = audit_database(cluster, &format!("{name}_audit")).await;
     let settings_text = settings_text(cluster, name, mapping, backfill, limits);
     let settings = Settings::parse(Path::new("test.toml"), &settings_text)
         .unwrap_or_else(|error| panic!("{}", chain(&error)));
-    let source = open(cluster, name).await;
     run(&source, &sql::source(&settings.sources[0])).await;
-    let audit = open(cluster, &format!("{name}_audit")).await;
-    run(&audit, sql::audit()).await;
     Portal { name: name.to_owned(), source, audit, settings, settings_text }
 }
 
 /// The sample portal on one server and an empty audit database on another, with what the settings need there.
 pub async fn portal_between(source: &Cluster, audit: &Cluster, name: &str, settings: &Settings) {
-    run(&open(source, "postgres").await, &format!("CREATE DATABASE {name}")).await;
-    run(&open(audit, "postgres").await, &format!("CREATE DATABASE {name}_audit")).await;
-    let session = open(source, name).await;
-    for script in [PORTAL_SQL, ACTIVITY_SQL, JOURNAL_SQL, sql::context()] {
-        run(&session, script).await;
-    }
+    let session = portal_database(source, name).await;
     run(&session, &sql::source(&settings.sources[0])).await;
-    run(&open(audit, &format!("{name}_audit")).await, sql::audit()).await;
+    audit_database(audit, &format!("{name}_audit")).await;
 }
 
 /// Sends a signal to the first process of a server.

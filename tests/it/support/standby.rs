@@ -2,13 +2,13 @@
 //!
 //! Not every installation has `pg_basebackup`, so the standby is a copy of the stopped primary's folder without its slots.
 
-use super::{Portal, Wishes, cluster, installation, open, run, settings_text, value, wait_for};
+use super::{
+    Portal, Wishes, audit_database, cluster, installation, open, portal_database, run,
+    settings_text, value, wait_for,
+};
 use portal_audit::{
     config::Settings,
-    demo::{
-        cluster::{Cluster, Options, Shutdown},
-        portal::{ACTIVITY_SQL, JOURNAL_SQL, PORTAL_SQL},
-    },
+    demo::cluster::{Cluster, Options, Shutdown},
     sql,
 };
 use std::{path::Path, process::Command};
@@ -149,23 +149,16 @@ pub async fn promote(standby: &Cluster) {
 /// The sample portal on a server of its own, with its audit database on the one that all tests share.
 pub async fn portal(source_cluster: &Cluster, wishes: Wishes<'_>) -> Portal {
     let Wishes { name, mapping, backfill, limits, .. } = wishes;
-    let postgres = open(source_cluster, "postgres").await;
-    run(&postgres, &format!("CREATE DATABASE {name}")).await;
-    let source = open(source_cluster, name).await;
-    for script in [PORTAL_SQL, ACTIVITY_SQL, JOURNAL_SQL, sql::context()] {
-        run(&source, script).await;
-    }
-    let audit_database = format!("{name}_audit");
-    run(&open(cluster(), "postgres").await, &format!("CREATE DATABASE {audit_database}")).await;
+    let source = portal_database(source_cluster, name).await;
+    let audit_name = format!("{name}_audit");
     let text = settings_text(source_cluster, name, mapping, backfill, limits);
-    let not_there = format!("{:?}", source_cluster.dsn(&audit_database, "postgres"));
-    let audit_dsn = format!("{:?}", cluster().dsn(&audit_database, "postgres"));
+    let not_there = format!("{:?}", source_cluster.dsn(&audit_name, "postgres"));
+    let audit_dsn = format!("{:?}", cluster().dsn(&audit_name, "postgres"));
     assert!(text.contains(&not_there));
     let settings_text = text.replace(&not_there, &audit_dsn);
     let settings = parse(&settings_text);
     run(&source, &sql::source(&settings.sources[0])).await;
-    let audit = open(cluster(), &audit_database).await;
-    run(&audit, sql::audit()).await;
+    let audit = audit_database(cluster(), &audit_name).await;
     Portal { name: name.to_owned(), source, audit, settings, settings_text }
 }
 
