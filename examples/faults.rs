@@ -197,7 +197,8 @@ fn chosen<'a>(table: &'a FaultTable, arguments: &Arguments) -> Result<Vec<&'a Fa
     };
     let unknown = arguments.ids.iter().find(|id| !table.row.iter().any(|row| names(id, row)));
     if let Some(unknown) = unknown {
-        return Err(format!("the fault table has no row {unknown:?}; its rows are A1 to L4"));
+        let ids: Vec<&str> = table.row.iter().map(|row| row.id.as_str()).collect();
+        return Err(format!("the fault table has no row {unknown:?}; its rows: {}", ids.join(" ")));
     }
     let wanted = |row: &&FaultRow| {
         let is_named = arguments.ids.is_empty() || arguments.ids.iter().any(|id| names(id, row));

@@ -59,7 +59,7 @@ pub(super) async fn compare(
 ) -> Result<(), SampleError> {
     const TOLD: &str = "SELECT event_type, subject FROM logins.told";
     const WRITTEN: &str = "SELECT event_type, CASE WHEN payload->'_audit' ? 'unresolved' THEN '' ELSE subject END FROM public.events WHERE payload->'_audit'->>'source' = $1";
-    let failed = |source| SampleError::Sql { action: "compare events and visits", source };
+    let failed = |report| SampleError::Sql { action: "compare events and visits", report };
     let told = identity.client.query(TOLD, &[]).await.map_err(failed)?;
     let written = audit.client.query(WRITTEN, &[&IDENTITY]).await.map_err(failed)?;
     let mut balance: HashMap<(String, String), i64> = HashMap::new();

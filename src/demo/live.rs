@@ -137,8 +137,8 @@ async fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-fn failed(source: tokio_postgres::Error) -> DemoError {
-    DemoError::Sample(SampleError::Sql { action: "read events", source })
+fn failed(report: tokio_postgres::Error) -> DemoError {
+    DemoError::Sample(SampleError::Sql { action: "read events", report })
 }
 
 async fn open(cluster: &Cluster, database: &str) -> Result<Session, DemoError> {

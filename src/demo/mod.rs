@@ -144,7 +144,7 @@ impl Sidecar {
             let row = session.client.query_one(query, &[]).await;
             let action = "ask how far the sidecar is";
             let row =
-                row.map_err(|source| DemoError::Sample(SampleError::Sql { action, source }))?;
+                row.map_err(|report| DemoError::Sample(SampleError::Sql { action, report }))?;
             if row.get::<_, Option<bool>>(0) == Some(true) {
                 return Ok(());
             }

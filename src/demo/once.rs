@@ -79,7 +79,7 @@ async fn open(cluster: &Cluster, database: &str) -> Result<Session, DemoError> {
 async fn query_one(session: &Session, query: &str) -> Result<tokio_postgres::Row, DemoError> {
     let row = session.client.query_one(query, &[]).await;
     let action = "read the result";
-    row.map_err(|source| DemoError::Sample(SampleError::Sql { action, source }))
+    row.map_err(|report| DemoError::Sample(SampleError::Sql { action, report }))
 }
 
 /// Where the portal's log ends now.
@@ -110,7 +110,7 @@ async fn outcome(
     let by_type = audit.client.query(BY_TYPE, &[]).await;
     let action = "read the result";
     let by_type =
-        by_type.map_err(|source| DemoError::Sample(SampleError::Sql { action, source }))?;
+        by_type.map_err(|report| DemoError::Sample(SampleError::Sql { action, report }))?;
     let rest = query_one(audit, REST).await?;
     Ok(Outcome {
         changes: proof.changes,

@@ -73,8 +73,8 @@ pub enum SampleError {
     Connect(#[source] ConnectError),
     #[error("a connection string of the throwaway server")]
     ConnInfo(#[source] ConnInfoError),
-    #[error("cannot {action}: {}", connect::describe(source))]
-    Sql { action: &'static str, source: tokio_postgres::Error },
+    #[error("cannot {action}: {}", connect::describe(report))]
+    Sql { action: &'static str, report: tokio_postgres::Error },
     #[error("the sample's settings")]
     Settings(#[source] ConfigError),
 }
@@ -94,7 +94,7 @@ pub async fn open(cluster: &Cluster, dbname: &str, user: &str) -> Result<Session
 /// The server refuses it.
 pub async fn script(session: &Session, action: &'static str, sql: &str) -> Result<(), SampleError> {
     let result = session.client.batch_execute(sql).await;
-    result.map_err(|source| SampleError::Sql { action, source })
+    result.map_err(|report| SampleError::Sql { action, report })
 }
 
 /// The settings of a sidecar that follows the sample portal.

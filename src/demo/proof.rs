@@ -58,7 +58,7 @@ pub async fn compare(
     audit: &Session,
     source: &str,
 ) -> Result<Proof, SampleError> {
-    let failed = |source| SampleError::Sql { action: "compare events and journal", source };
+    let failed = |report| SampleError::Sql { action: "compare events and journal", report };
     let changes = portal.client.query_one("SELECT count(*) FROM journal.change", &[]).await;
     let changes = changes.map_err(failed)?.get::<_, i64>(0).unsigned_abs();
     let expected = portal.client.query(EXPECTED, &[]).await.map_err(failed)?;

@@ -1,10 +1,11 @@
 //! The demo as a newcomer starts it: the program, a real server, and nothing left behind.
 
 use crate::support::{
-    installation,
+    cluster, installation, open,
     program::{command, signal},
     wait_for,
 };
+use portal_audit::{chain::chain, demo::portal::script};
 use std::{
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
@@ -123,4 +124,11 @@ async fn sigkill_leaves_nothing() {
     live.child.kill().unwrap();
     live.child.wait().unwrap();
     leaves_nothing(&folder).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_refuses_is_told_once() {
+    let session = open(cluster(), "postgres").await;
+    let error = script(&session, "set up nothing", "SELECT 1 / 0").await.unwrap_err();
+    assert_eq!(chain(&error), "cannot set up nothing: 22012 division by zero");
 }

@@ -144,6 +144,37 @@ async fn a_piece_costs_the_same_however_much_is_folded_already() {
     assert!(reads[0] > 0 && reads[1] <= reads[0] + 10, "{reads:?}");
 }
 
+/// At a portal's pace a row of seals has an event or two, after a large transaction thousands.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_cost_no_statement_more_in_a_row_of_seals_each_than_all_in_one() {
+    const ALL: &str = "SELECT portal_audit.fold(100000) + portal_audit.fold_things(100000) + portal_audit.fold_facilities(100000)";
+    const SPLIT: &str = "WITH one AS (DELETE FROM portal_audit.seals WHERE tree = 'portal' RETURNING *)
+        INSERT INTO portal_audit.seals (tree, first, events, uuids, salts, leaves)
+        SELECT tree, first + n, 1, substr(uuids, 16 * n + 1, 16), '', '' FROM one, generate_series(0, events - 1) AS n";
+    const SCANS: &str =
+        "SELECT sum(seq_scan + coalesce(idx_scan, 0))::bigint FROM pg_stat_xact_user_tables";
+    const CALLS: &str = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_xact_user_functions WHERE schemaname = 'portal_audit'";
+    let audit = audit("fold_seals").await;
+    run(&audit, "DELETE FROM portal_audit.trees; SET track_functions = 'all'").await;
+    live(&audit, 0, 1_000).await;
+    let mut costs = Vec::new();
+    for (prepare, rows) in [("", 1), (SPLIT, 2_000)] {
+        run(&audit, prepare).await;
+        assert_eq!(value::<i64>(&audit, "SELECT count(*) FROM portal_audit.seals").await, rows);
+        run(&audit, "BEGIN").await;
+        let before = [value::<i64>(&audit, SCANS).await, value(&audit, CALLS).await];
+        assert_eq!(value::<i64>(&audit, ALL).await, 6_000);
+        let after = [value::<i64>(&audit, SCANS).await, value(&audit, CALLS).await];
+        run(&audit, "ROLLBACK").await;
+        costs.push([after[0] - before[0], after[1] - before[1]]);
+    }
+    println!("scans of tables and calls of functions: {costs:?}");
+    assert!(costs[0].iter().all(|cost| *cost > 0), "{costs:?}");
+    for (whole, split) in costs[0].iter().zip(&costs[1]) {
+        assert!(*split <= whole + 10, "{costs:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_to_fold_reads_next_to_nothing_and_takes_no_lock() {
     let audit = audit("fold_idle").await;

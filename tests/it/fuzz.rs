@@ -7,6 +7,7 @@ use portal_audit::{
     conninfo::ConnInfo,
     decode::{Message, RelationMessage, ReplicaIdentity, decode},
     lsn::Lsn,
+    note::{Checkpoint, SigningKey, is_signed},
     timestamp::Timestamp,
     transaction::Assembler,
     translate::{document, mapping::Mapping},
@@ -250,6 +251,44 @@ fn mutated_connection_strings() {
             "case {place}"
         );
     });
+}
+
+/// Checkpoints: what is read is what would be written, and a key believes nothing but what it signed.
+#[test]
+fn mutated_checkpoints() {
+    let (key, _line) = SigningKey::generate("log.example").unwrap();
+    let trees = [(".own", 3, [1; 32]), ("a \"b\"\n", u64::MAX, [2; 32])];
+    let written = Checkpoint {
+        log: "log.example".to_owned(),
+        number: 17,
+        at: "2026-04-23T20:50:23.000000Z".to_owned(),
+        trees: trees.map(|(tree, size, root)| (tree.to_owned(), (size, root))).into(),
+    };
+    let (body, note) = (written.body(), key.sign(&written.body()));
+    let keys = [key.public().clone()];
+    let pieces: [&[u8]; 6] = [
+        b"\n",
+        b"\n\n",
+        b"tree 0 ",
+        b"checkpoint 18 ",
+        "\u{2014} log.example ".as_bytes(),
+        note.as_bytes(),
+    ];
+    let (mut read, mut believed) = (0, 0);
+    cases(20_000, |place, random| {
+        let mut bytes = note.clone().into_bytes();
+        random.mutate(&mut bytes, &pieces);
+        let text = String::from_utf8_lossy(&bytes);
+        if let Ok(checkpoint) = Checkpoint::parse(&text) {
+            assert!(text.starts_with(&checkpoint.body()), "case {place}: {text}");
+            read += 1;
+        }
+        if is_signed(&text, &keys) {
+            assert!(text.starts_with(&body), "case {place}: {text}");
+            believed += 1;
+        }
+    });
+    assert!(read > believed && believed > 0, "{read} read, {believed} believed");
 }
 
 #[test]
