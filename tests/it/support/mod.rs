@@ -136,12 +136,13 @@ async fn templates(cluster: &Cluster) {
     made.insert(cluster.socket_dir().to_owned());
 }
 
-/// Makes a database as a copy of another, file by file: through the log, every walsender of the server would read the copy too.
+/// Makes a database as a copy of another. Where nobody waits for the disk it is copied file by file: through the log, every walsender of the server would read the copy too.
 async fn copy(cluster: &Cluster, name: &str, template: &str) -> Session {
-    // 14 knows no other way.
-    let strategy = if installation().major > 14 { "STRATEGY file_copy" } else { "" };
-    let create = format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}");
-    run(&open(cluster, "postgres").await, &create).await;
+    const BY_FILE: &str = "SELECT current_setting('server_version_num')::int >= 150000 AND NOT current_setting('fsync')::bool";
+    let postgres = open(cluster, "postgres").await;
+    let by_file = value::<bool>(&postgres, BY_FILE).await;
+    let strategy = if by_file { "STRATEGY file_copy" } else { "" };
+    run(&postgres, &format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}")).await;
     open(cluster, name).await
 }
 
