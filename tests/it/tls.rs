@@ -237,8 +237,12 @@ async fn a_certificate_expires_while_the_sidecar_runs() {
     portal.act(&user("before")).await;
     // Large enough for many records of TLS.
     portal.act("INSERT INTO portal.users (username, uid, gid) SELECT 'many' || n, n, n FROM generate_series(1, 5000) n").await;
-    let plain = "SELECT count(*) FILTER (WHERE ssl) > 2 AND count(*) FILTER (WHERE NOT ssl) = 0 AND bool_or(backend_type = 'walsender') FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'sidecar'";
-    assert!(value::<bool>(&portal.source, plain).await);
+    // Each of its sessions comes back by itself after a fault, one later than another.
+    let all = "SELECT count(*) > 2 AND bool_or(backend_type = 'walsender') FROM pg_stat_activity WHERE usename = 'sidecar'";
+    let all = async || value::<Option<bool>>(&portal.source, all).await == Some(true);
+    let encrypted = "SELECT count(*) FILTER (WHERE ssl) > 2 AND count(*) FILTER (WHERE NOT ssl) = 0 AND bool_or(backend_type = 'walsender') FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'sidecar'";
+    wait_for("its sessions", all).await;
+    assert!(value::<bool>(&portal.source, encrypted).await);
 
     server.present(&ca.issue(Wish { years: (2001, 2011), ..Wish::default() })).await;
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'sidecar'";
@@ -253,7 +257,8 @@ async fn a_certificate_expires_while_the_sidecar_runs() {
     home.write("pgpass", "*:*:*:sidecar:hunter3canary");
     home.write("ca.pem", &next.pem);
     portal.act(&user("after")).await;
-    assert!(value::<bool>(&portal.source, plain).await);
+    wait_for("its sessions", all).await;
+    assert!(value::<bool>(&portal.source, encrypted).await);
     assert!(program.terminate().success());
     assert!(!says().contains("canary"), "{}", says());
     let proof = portal.proof().await;
