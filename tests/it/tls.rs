@@ -7,7 +7,7 @@ use crate::support::{
     tls::{Authority, Home, Issued, TlsServer, Wish, outcome, self_signed},
     value, wait_for,
 };
-use portal_audit::config::Settings;
+use portal_audit::{config::Settings, connect::Session};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -196,6 +196,14 @@ async fn each_mode_ends_as_with_libpq() {
     }
 }
 
+/// All sessions of the sidecar are there, and none is in plain text. After a fault each comes back by itself, one later than another.
+async fn assert_encrypted(session: &Session) {
+    const ALL: &str = "SELECT count(*) > 2 AND count(*) FILTER (WHERE backend_type = 'walsender') > 0 FROM pg_stat_activity WHERE usename = 'sidecar'";
+    const ENCRYPTED: &str = "SELECT count(*) FILTER (WHERE ssl) > 2 AND count(*) FILTER (WHERE NOT ssl) = 0 AND bool_or(backend_type = 'walsender') FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'sidecar'";
+    wait_for("its sessions", async || value::<bool>(session, ALL).await).await;
+    assert!(value::<bool>(session, ENCRYPTED).await);
+}
+
 /// Everything that the sidecar opens is encrypted and verified; and what expires under it, certificate, CA and password, is told and read anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_expires_while_the_sidecar_runs() {
@@ -237,12 +245,7 @@ async fn a_certificate_expires_while_the_sidecar_runs() {
     portal.act(&user("before")).await;
     // Large enough for many records of TLS.
     portal.act("INSERT INTO portal.users (username, uid, gid) SELECT 'many' || n, n, n FROM generate_series(1, 5000) n").await;
-    // Each of its sessions comes back by itself after a fault, one later than another.
-    let all = "SELECT count(*) > 2 AND bool_or(backend_type = 'walsender') FROM pg_stat_activity WHERE usename = 'sidecar'";
-    let all = async || value::<Option<bool>>(&portal.source, all).await == Some(true);
-    let encrypted = "SELECT count(*) FILTER (WHERE ssl) > 2 AND count(*) FILTER (WHERE NOT ssl) = 0 AND bool_or(backend_type = 'walsender') FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'sidecar'";
-    wait_for("its sessions", all).await;
-    assert!(value::<bool>(&portal.source, encrypted).await);
+    assert_encrypted(&portal.source).await;
 
     server.present(&ca.issue(Wish { years: (2001, 2011), ..Wish::default() })).await;
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'sidecar'";
@@ -257,8 +260,7 @@ async fn a_certificate_expires_while_the_sidecar_runs() {
     home.write("pgpass", "*:*:*:sidecar:hunter3canary");
     home.write("ca.pem", &next.pem);
     portal.act(&user("after")).await;
-    wait_for("its sessions", all).await;
-    assert!(value::<bool>(&portal.source, encrypted).await);
+    assert_encrypted(&portal.source).await;
     assert!(program.terminate().success());
     assert!(!says().contains("canary"), "{}", says());
     let proof = portal.proof().await;
