@@ -65,7 +65,7 @@ struct Wanted {
     /// How long A and D measure each time.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
-    /// The database that pages are asked of; filled with ten million events without
+    /// The database that pages are asked of: an empty one is filled with ten million events first. Without, one of its own is
     #[arg(long)]
     dsn: Option<String>,
     #[arg(long, value_enum, default_value_t = Format::Text)]

@@ -1,5 +1,7 @@
 //! Workload pages: every page, answer of the API, verb and documented query over ten million events of a testbed, each asked until its median is known.
 
+mod fill;
+
 use crate::{
     Result, process,
     report::{Report, median},
@@ -11,16 +13,10 @@ use portal_audit::{
     connect::Session,
     demo::cluster::{Cluster, Installation, Options},
     metrics::Metrics,
-    serve, sql, web, write,
+    serve, web,
 };
 use serde::Serialize;
-use std::{
-    env,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{env, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -28,11 +24,6 @@ use tokio::{
 };
 
 const COOKBOOK: &str = include_str!("../../sql/COOKBOOK.md");
-const FILL_SQL: &str = include_str!("pages/fill.sql");
-const DERIVE_SQL: &str = include_str!("pages/derive.sql");
-/// As the sidecar calls them, in pieces that are as large as a session likes.
-const FOLD: &str = "SELECT portal_audit.fold(20000)";
-const FOLD_FACILITIES: &str = "SELECT portal_audit.fold_facilities(20000)";
 /// The log stays small: nothing here is worth recovering.
 const SERVER: [(&str, &str); 6] = [
     ("wal_level", "minimal"),
@@ -43,14 +34,15 @@ const SERVER: [(&str, &str); 6] = [
     ("full_page_writes", "off"),
 ];
 const DATABASE: &str = "audit";
-const STORE_MAX: Duration = Duration::from_secs(60);
+/// Who sees all.
+const OPS: &str = "ops";
 /// What every page and answer may take.
 const MILLIS_MAX: f64 = 100.0;
 
 /// One question, and how long its answer took.
 #[derive(Debug, Serialize)]
 pub(crate) struct Asked {
-    /// `page`, `verb`, `cookbook` or `query`.
+    /// `page`, `viewer`, `verb`, `cookbook` or `query`.
     pub(crate) kind: &'static str,
     pub(crate) what: String,
     pub(crate) median_ms: f64,
@@ -65,9 +57,14 @@ impl Asked {
     }
 }
 
-/// Fills a database of its own, unless one is named, and asks.
+/// Fills a database of its own, unless one is named, and asks. One that is named is filled if it is empty, and stays.
 pub(crate) async fn run(dsn: Option<&str>, repetitions: usize, report: &mut Report) -> Result<()> {
     if let Some(dsn) = dsn {
+        let audit = stage::open(dsn).await?;
+        let empty = "SELECT to_regclass('public.events') IS NULL";
+        if audit.client.query_one(empty, &[]).await?.get(0) {
+            fill::fill(&audit).await?;
+        }
         return ask(dsn, repetitions, report).await;
     }
     let explicit = env::var_os("PORTAL_AUDIT_PG_BINDIR").map(PathBuf::from);
@@ -78,26 +75,9 @@ pub(crate) async fn run(dsn: Option<&str>, repetitions: usize, report: &mut Repo
     owner.client.batch_execute(&format!("CREATE DATABASE {DATABASE}")).await?;
     let dsn = cluster.dsn(DATABASE, stage::OWNER);
     let audit = stage::open(&dsn).await?;
-    fill(&audit).await?;
+    fill::fill(&audit).await?;
     drop(audit);
     ask(&dsn, repetitions, report).await
-}
-
-async fn fill(audit: &Session) -> Result<()> {
-    eprint!("pages: ten million events …");
-    audit.client.batch_execute(sql::audit()).await?;
-    for mapping in ["merge-reference", "kratos"] {
-        write::store_event_types(audit, &config::mapping(mapping)?, STORE_MAX).await?;
-    }
-    for script in ["SET work_mem = '256MB'", FILL_SQL, DERIVE_SQL, "VACUUM ANALYZE"] {
-        audit.client.batch_execute(script).await?;
-    }
-    for fold in [FOLD, FOLD_FACILITIES] {
-        while audit.client.query_one(fold, &[]).await?.get::<_, i64>(0) > 0 {}
-        audit.client.batch_execute("VACUUM ANALYZE").await?;
-    }
-    eprintln!();
-    Ok(())
 }
 
 /// Pages and answers of the API. `{day}` is a day of last year; `{event}` and `{old}` are events of now and then.
@@ -167,6 +147,31 @@ const PATHS: [&str; 63] = [
     "/api/v1/facilities/facility-00",
 ];
 
+/// Users of the portal, from who sees much to who sees nothing: one keeps an organization with its 20 projects and is a member of 20 more, the others are members of 300 and of 9, have a login and nothing else, and are not known.
+const VIEWERS: [&str; 5] = ["user-0019", "user-0500", "user-1290", "user-1500", "nobody"];
+
+/// What each of them asks. `{viewer}` is their own name; what they may not see is not there.
+const VIEWER_PATHS: [&str; 18] = [
+    "/",
+    "/events",
+    "/events?before={old}",
+    "/events?after={old}",
+    "/events?q=type:project_member_*",
+    "/events?q=type:project_deleted",
+    "/events?q=success:false",
+    "/events?q=success:false type:realization_created",
+    "/events?q=actor:user-0000",
+    "/events?q=user:{viewer}",
+    "/events?q=payload.role:creator",
+    "/events?q=payload.no:thing",
+    "/events?q=payload.no:thing type:project_member_added",
+    "/events?q=type:experiment_* since:{day} until:{day}",
+    "/users/{viewer}",
+    "/projects/project-0999",
+    "/experiments/project-0019/experiment-19",
+    "/api/v1/events?limit=500",
+];
+
 /// Verbs of the program, as a shell takes them.
 const VERBS: [&str; 19] = [
     "stats",
@@ -198,8 +203,16 @@ async fn ask(dsn: &str, repetitions: usize, report: &mut Report) -> Result<()> {
     let site = Site::open(dsn).await?;
     for path in PATHS {
         let what = known.fill(path);
-        let asked = timed("page", &what, repetitions, async || site.ask(&what).await).await?;
-        report.asked.push(asked);
+        let ask = async || site.ask(&what, OPS).await;
+        report.asked.push(timed("page", &what, repetitions, ask).await?);
+    }
+    for viewer in VIEWERS {
+        for path in VIEWER_PATHS {
+            let path = known.fill(path).replace("{viewer}", viewer);
+            let ask = async || site.ask(&path, viewer).await;
+            let what = format!("{viewer} {path}");
+            report.asked.push(timed("viewer", &what, repetitions, ask).await?);
+        }
     }
     for verb in VERBS {
         let what = known.fill(verb);
@@ -283,7 +296,7 @@ impl Known {
     }
 }
 
-/// The pages, served by this process, to who sees all.
+/// The pages, served by this process.
 struct Site {
     address: SocketAddr,
     _serving: JoinSet<()>,
@@ -295,7 +308,7 @@ impl Site {
         let address = listener.local_addr()?;
         let access = Access::Proxy { header: "x-user".into(), peers: vec![address.ip()] };
         let pages =
-            Pages { conninfo: config::conninfo(dsn)?, access, admins: vec!["ops".to_owned()] };
+            Pages { conninfo: config::conninfo(dsn)?, access, admins: vec![OPS.to_owned()] };
         let mut serving = JoinSet::new();
         serving.spawn(async move {
             match serve::serve(listener, Arc::new(Metrics::default()), web::routes(&pages)).await {}
@@ -303,18 +316,19 @@ impl Site {
         Ok(Self { address, _serving: serving })
     }
 
-    /// Bytes of the body, as they came.
-    async fn ask(&self, path: &str) -> Result<usize> {
+    /// Bytes of the body, as they came. What a user of the portal may not see is not found.
+    async fn ask(&self, path: &str, who: &str) -> Result<usize> {
         let path = path.replace(' ', "%20");
         let mut stream = TcpStream::connect(self.address).await?;
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAccept-Encoding: gzip\r\nAccept: text/html\r\nx-user: ops\r\n\r\n",
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAccept-Encoding: gzip\r\nAccept: text/html\r\nx-user: {who}\r\n\r\n",
             self.address
         );
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await?;
-        if answer.get(9..12) != Some(b"200") {
+        let code = answer.get(9..12);
+        if code != Some(b"200") && (who == OPS || code != Some(b"404")) {
             let status = answer.get(..40).unwrap_or(&answer);
             return Err(String::from_utf8_lossy(status).into());
         }

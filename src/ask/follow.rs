@@ -132,9 +132,7 @@ async fn arrived(
 impl Seen {
     /// All that the snapshot holds is seen.
     async fn begin(reader: &Reader) -> Result<Self, AskError> {
-        const NEWEST: &str = "SELECT max(timestamp) FROM public.events";
-        let newest = reader.session.client.query_one(NEWEST, &[]).await.map_err(AskError::query)?;
-        let newest: Option<DateTime<Utc>> = newest.get(0);
+        let newest = newest(reader).await?;
         let width = if reader.abilities.reads_seals { WINDOW } else { WINDOW_ALONE };
         let mut seen = Self {
             trees: sizes(reader).await?,
@@ -169,13 +167,31 @@ impl Seen {
                 new.push(*event_uuid);
             }
         }
-        if let Some((_, newest)) = recent.last() {
-            self.from = *newest - self.width;
+        let newest = match recent.last() {
+            // Time goes on without them too: what others do must not gather behind the last one of theirs.
+            _ if reader.abilities.is_viewer => newest(reader).await?,
+            last => last.map(|(_, at)| *at),
+        };
+        if let Some(newest) = newest {
+            self.from = newest - self.width;
         }
         let kept = recent.into_iter().filter(|(_, at)| *at >= self.from);
         self.window = kept.map(|(event_uuid, _)| event_uuid).collect();
         Ok(new)
     }
+}
+
+/// The time of the newest event, or of the last one that a portal user may have missed: under the policy the newest of theirs may lie behind all that others did.
+async fn newest(reader: &Reader) -> Result<Option<DateTime<Utc>>, AskError> {
+    const NEWEST: &str = "SELECT max(timestamp) FROM public.events";
+    const COMPLETE: &str = "SELECT max(complete_to) FROM portal_audit.progress";
+    let query = match &reader.abilities {
+        abilities if !abilities.is_viewer => NEWEST,
+        abilities if abilities.reads_progress => COMPLETE,
+        _ => "SELECT now()",
+    };
+    let row = reader.session.client.query_one(query, &[]).await.map_err(AskError::query)?;
+    Ok(row.get(0))
 }
 
 async fn sizes(reader: &Reader) -> Result<HashMap<String, i64>, AskError> {

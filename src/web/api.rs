@@ -260,11 +260,15 @@ async fn stats(
             None => now,
             Some(text) => moment(text)?.min(now),
         };
-        let numbers = &*web.numbers.at(&reader, at, now).await?;
-        let at = at.to_rfc3339_opts(SecondsFormat::Micros, true);
-        Ok(
-            serde_json::json!({ "at": at, "numbers": numbers, "complete": complete(&reader).await? }),
-        )
+        let counted = web.numbers.at(&reader, at, now).await?;
+        let said = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Micros, true);
+        Ok(serde_json::json!({
+            // Of the present they are kept for a while.
+            "at": said(if at == now { counted.counted } else { at }),
+            "counted": said(counted.counted),
+            "numbers": counted.numbers,
+            "complete": complete(&reader).await?,
+        }))
     };
     answer(found.await)
 }

@@ -9,7 +9,20 @@ use std::{
 };
 
 /// Numbers by their keys in `portal_audit.stats`.
-pub(super) type Numbers = Arc<BTreeMap<String, i64>>;
+type Numbers = BTreeMap<String, i64>;
+
+/// Numbers as of a time.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    /// When, by the database's clock. Numbers of the present are as of then.
+    pub(super) counted: DateTime<Utc>,
+    pub(super) numbers: Numbers,
+    /// What they were [`BEFORE`] that time: the quick ones, of `portal_audit.totals`.
+    pub(super) before: Numbers,
+}
+
+/// What numbers are compared with.
+const BEFORE: TimeDelta = TimeDelta::days(30);
 
 /// Numbers of the present are at most so old.
 const NOW_KEPT: Duration = Duration::from_secs(15);
@@ -20,28 +33,28 @@ const PAST: TimeDelta = TimeDelta::hours(1);
 const TIMES_MAX: usize = 64;
 
 /// Numbers by the time that they are of; `None`: the present.
-type Times = HashMap<Option<DateTime<Utc>>, (Instant, Numbers)>;
+type Times = HashMap<Option<DateTime<Utc>>, (Instant, Arc<Counted>)>;
 
 /// Numbers that were counted lately.
 #[derive(Debug, Default)]
 pub(super) struct Kept(Mutex<Times>);
 
 impl Kept {
-    fn find(&self, key: Option<DateTime<Utc>>, now: Instant) -> Option<Numbers> {
+    fn find(&self, key: Option<DateTime<Utc>>, now: Instant) -> Option<Arc<Counted>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|key, (at, _)| {
             let kept = if key.is_some() { PAST_KEPT } else { NOW_KEPT };
             now.duration_since(*at) < kept
         });
-        all.get(&key).map(|(_, numbers)| Arc::clone(numbers))
+        all.get(&key).map(|(_, counted)| Arc::clone(counted))
     }
 
-    fn keep(&self, key: Option<DateTime<Utc>>, now: Instant, numbers: &Numbers) {
+    fn keep(&self, key: Option<DateTime<Utc>>, now: Instant, counted: &Arc<Counted>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= TIMES_MAX {
             all.clear();
         }
-        all.insert(key, (now, Arc::clone(numbers)));
+        all.insert(key, (now, Arc::clone(counted)));
     }
 
     /// The numbers as of a time; by the database's clock it is `now`.
@@ -50,22 +63,29 @@ impl Kept {
         reader: &Reader,
         at: DateTime<Utc>,
         now: DateTime<Utc>,
-    ) -> Result<Numbers, Fault> {
+    ) -> Result<Arc<Counted>, Fault> {
         const QUERY: &str = "SELECT key, number FROM portal_audit.stats($1)";
+        const BEFORE_QUERY: &str = "SELECT key, number FROM portal_audit.totals($1)";
         let key = (now - at > PAST).then_some(at);
         // A time between an hour ago and now is neither.
         let is_kept = key.is_some() || at == now;
-        if let Some(numbers) = self.find(key, Instant::now()).filter(|_| is_kept) {
-            return Ok(numbers);
+        if let Some(counted) = self.find(key, Instant::now()).filter(|_| is_kept) {
+            return Ok(counted);
         }
-        let rows = reader.rows(QUERY, &[&at]).await?;
-        let numbers: Numbers = Arc::new(rows.iter().map(|row| (row.get(0), row.get(1))).collect());
+        let numbers = numbers_of(reader, QUERY, at).await?;
+        let before = numbers_of(reader, BEFORE_QUERY, at - BEFORE).await?;
+        let counted = Arc::new(Counted { counted: now, numbers, before });
         // While the tables are being filled for the first time, nothing was there yet.
-        if is_kept && numbers.values().any(|number| *number > 0) {
-            self.keep(key, Instant::now(), &numbers);
+        if is_kept && counted.numbers.values().any(|number| *number > 0) {
+            self.keep(key, Instant::now(), &counted);
         }
-        Ok(numbers)
+        Ok(counted)
     }
+}
+
+async fn numbers_of(reader: &Reader, query: &str, at: DateTime<Utc>) -> Result<Numbers, Fault> {
+    let rows = reader.rows(query, &[&at]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 #[cfg(test)]
@@ -77,7 +97,7 @@ mod tests {
         let (kept, now) = (Kept::default(), Instant::now());
         let past = Some(DateTime::UNIX_EPOCH);
         for key in [None, past] {
-            kept.keep(key, now, &Numbers::default());
+            kept.keep(key, now, &Arc::default());
             assert!(kept.find(key, now).is_some());
         }
         assert!(kept.find(None, now + NOW_KEPT).is_none());

@@ -4,7 +4,7 @@ use super::{
     Fault, Visitor, Web, chart,
     events::{self, Line},
     find::Wanted,
-    numbers::Kept,
+    numbers::Counted,
     page::{self, Frame, filters},
     reader::Reader,
 };
@@ -84,7 +84,8 @@ struct OverviewPage {
     latest: String,
     cards: Vec<Card>,
     groups: Vec<Group>,
-    shows_numbers: bool,
+    /// When the numbers were counted; `None`: there are none for who sees a part.
+    counted: Option<String>,
     days: u16,
     ranges: [u16; 4],
     chart: String,
@@ -108,21 +109,20 @@ pub(super) async fn overview(
         Wanted { filter: &until, order: Order::NewestFirst, beyond: None, limit: RECENT_EVENTS };
     let recent = events::read_lines(&reader, &visitor, &wanted).await?.lines;
     // How many there are of all is for those who see all.
-    let shows_numbers = visitor.sees_all;
-    let (cards, groups, daily) = if shows_numbers {
-        let (cards, groups) = numbers(&web.numbers, &reader, (at, now)).await?;
-        (cards, groups, daily(&reader, at, days).await?)
+    let (counted, daily) = if visitor.sees_all {
+        let counted = web.numbers.at(&reader, at, now).await?;
+        (Some(counted), daily(&reader, at, days).await?)
     } else {
-        (Vec::new(), Vec::new(), chart::Daily { first: at.date_naive(), counts: Vec::new() })
+        (None, chart::Daily { first: at.date_naive(), counts: Vec::new() })
     };
     let page = OverviewPage {
         frame,
         at: date.map_or_else(String::new, |date| date.to_string()),
         is_past: date.is_some(),
         latest: now.date_naive().to_string(),
-        cards,
-        groups,
-        shows_numbers,
+        cards: counted.as_deref().map_or_else(Vec::new, cards),
+        groups: counted.as_deref().map_or_else(Vec::new, groups),
+        counted: counted.map(|counted| page::time(counted.counted)),
         days,
         ranges: RANGES,
         chart: chart::bars(&daily),
@@ -143,28 +143,23 @@ pub(super) fn end_of(date: NaiveDate) -> DateTime<Utc> {
     date.checked_add_days(Days::new(1)).unwrap_or(date).and_time(NaiveTime::MIN).and_utc()
 }
 
-/// The cards, and what else is counted.
-async fn numbers(
-    kept: &Kept,
-    reader: &Reader,
-    (at, now): (DateTime<Utc>, DateTime<Utc>),
-) -> Result<(Vec<Card>, Vec<Group>), Fault> {
-    const TOTALS: &str = "SELECT key, number FROM portal_audit.totals($1)";
-    let before = at - chrono::TimeDelta::days(30);
-    let before = reader.rows(TOTALS, &[&before]).await?;
-    let before: BTreeMap<&str, i64> = before.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let now = kept.at(reader, at, now).await?;
+fn cards(counted: &Counted) -> Vec<Card> {
     let cards = CARDS.iter().filter_map(|(key, name, search)| {
-        let number = *now.get(*key)?;
-        let before = before.get(*key).copied().unwrap_or(0);
+        let number = *counted.numbers.get(*key)?;
+        let before = counted.before.get(*key).copied().unwrap_or(0);
         let change = format!("30 days before: {}", show::count(before.unsigned_abs()));
         let link = format!("/events?q={}", page::escaped(search));
         Some(Card { name, number: show::count(number.unsigned_abs()), change, link })
     });
-    let cards = cards.collect();
-    let groups =
-        TABLES.iter().map(|(beginning, name)| Group { name, rows: rows_of(&now, beginning) });
-    Ok((cards, groups.filter(|group| !group.rows.is_empty()).collect()))
+    cards.collect()
+}
+
+/// What else is counted.
+fn groups(counted: &Counted) -> Vec<Group> {
+    let groups = TABLES
+        .iter()
+        .map(|(beginning, name)| Group { name, rows: rows_of(&counted.numbers, beginning) });
+    groups.filter(|group| !group.rows.is_empty()).collect()
 }
 
 /// The numbers whose keys begin so, spans of time from the shortest on.

@@ -1,5 +1,6 @@
 -- What the sidecar keeps beside ten million events; what it folds from them comes after this.
 -- The leaves are no hashes of their events: pages read them, and nobody verifies.
+-- Step: leaves
 INSERT INTO portal_audit.progress (source, state, slot, system_identifier, timeline, database_oid, end_lsn, last_commit, complete_to, transactions, changes, events)
   SELECT 'portal', 'streaming', 'portal_audit', '1', 1, 1, 'FFFF/0', max(timestamp), now(), count(*), count(*), count(*) FROM public.events;
 INSERT INTO portal_audit.trees (tree, size) SELECT 'portal', events FROM portal_audit.progress;
@@ -8,6 +9,7 @@ INSERT INTO portal_audit.seals (tree, first, events, uuids, salts, leaves)
          string_agg(sha256(uuid_send(event_uuid)), '' ORDER BY place)
     FROM (SELECT event_uuid, row_number() OVER (ORDER BY event_uuid) - 1 AS place FROM public.events) AS numbered GROUP BY place / 500;
 
+-- Step: places, probes, maintenance
 INSERT INTO portal_audit.facility_places (facility, latitude, longitude, organization)
   SELECT bench.facility(n), 27 + 20 * bench.u(n, 40), -121 + 48 * bench.u(n, 41), 'organization-' || n FROM generate_series(0, 49) n;
 -- Every twenty days or so an address does not answer for forty minutes.

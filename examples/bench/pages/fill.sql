@@ -8,15 +8,18 @@ CREATE FUNCTION bench.username(n INT) RETURNS TEXT IMMUTABLE PARALLEL SAFE LANGU
 CREATE FUNCTION bench.project(n INT) RETURNS TEXT IMMUTABLE PARALLEL SAFE LANGUAGE sql AS $$ SELECT 'project-' || lpad(n::text, 4, '0') $$;
 CREATE FUNCTION bench.facility(n INT) RETURNS TEXT IMMUTABLE PARALLEL SAFE LANGUAGE sql AS $$ SELECT 'facility-' || lpad(n::text, 2, '0') $$;
 
--- What happens when. `what` is the type of event, `n` counts within it.
+-- In hours, of which a part is as long as it should be: months have no length.
+CREATE TABLE bench.span AS SELECT now() - INTERVAL '26280 hours' AS began, INTERVAL '26280 hours' AS long;
+
+-- Step: a plan of what happens when
+-- `what` is the type of event, `n` counts within it.
 CREATE UNLOGGED TABLE bench.plan AS
-WITH span AS (SELECT now() - INTERVAL '3 years' AS began, INTERVAL '3 years' AS long),
-runs AS (
+WITH runs AS (
   -- Realizations: most last hours, some weeks. Every 33rd fails.
   SELECT n, began + long * (0.05 + 0.95 * bench.u(n, 1) ^ 0.8) AS at, n % 33 <> 0 AS success,
          CASE WHEN bench.u(n, 2) < 0.95 THEN INTERVAL '11 hours' * bench.u(n, 3) ELSE INTERVAL '20 days' * bench.u(n, 3) END + INTERVAL '20 minutes' AS lasts
-    FROM span, generate_series(0, 409999) n)
-SELECT what, n::int, at FROM span, LATERAL (
+    FROM bench.span, generate_series(0, 409999) n)
+SELECT what, n::int, at FROM bench.span, LATERAL (
   SELECT 'org_created' AS what, n, began + long * 0.01 * n / 50 AS at FROM generate_series(0, 49) n
   UNION ALL SELECT 'user_created', n, began + long * 0.3 * n / 2000 FROM generate_series(0, 1999) n
   UNION ALL SELECT 'user_activated', n, began + long * (0.3 * n / 2000 + 0.001) FROM generate_series(0, 1979) n
@@ -50,10 +53,19 @@ SELECT what, n::int, at FROM span, LATERAL (
   UNION ALL SELECT 'facility_member_added', n, began + long * (0.3 + 0.001 * n) FROM generate_series(0, 99) n
   UNION ALL SELECT 'facility_resources_deactivated', n, began + long * (0.1 + 0.9 * bench.u(n, 19)) FROM generate_series(0, 9999) n
   UNION ALL SELECT 'facility_resources_activated', n, began + long * (0.1 + 0.9 * bench.u(n, 19)) + INTERVAL '2 days' * bench.u(n, 20) FROM generate_series(0, 9999) n
-) AS happened WHERE at <= now();
+) AS happened WHERE at <= began + long ORDER BY at;
+CREATE INDEX ON bench.plan (at);
+ANALYZE bench.plan;
 
 DROP INDEX public.idx_events_timestamp, public.idx_events_event_type, public.idx_events_caller, public.idx_events_subject, public.idx_events_target;
 ALTER TABLE public.events DROP CONSTRAINT events_pkey;
+-- The events of one of 36 parts of that time; how many.
+CREATE FUNCTION bench.fill(p_part INT) RETURNS BIGINT LANGUAGE plpgsql AS $fill$
+DECLARE
+  low   TIMESTAMPTZ := (SELECT began + long * ((p_part - 1) / 36.0) FROM bench.span);
+  high  TIMESTAMPTZ := (SELECT began + long * (p_part / 36.0) FROM bench.span);
+  added BIGINT;
+BEGIN
 INSERT INTO public.events
 SELECT encode(set_byte(set_byte(substr(int8send((extract(epoch FROM at) * 1000)::bigint), 3) || substr(decode(md5(what || n), 'hex'), 7), 6, 128), 8, 128), 'hex')::uuid,
        at, CASE what WHEN 'org_project_added' THEN 'org_member_added' ELSE what END, caller, subject, subject_type, target,
@@ -64,7 +76,7 @@ SELECT encode(set_byte(set_byte(substr(int8send((extract(epoch FROM at) * 1000):
     SELECT p.what, p.n, p.at, (extract(epoch FROM p.at) * 1000000)::bigint - 1600000000000000 AS us,
            what = 'login_failed' OR what = 'realization_created' AND n % 33 = 0 OR what = 'materialization_completed' AND n % 17 = 0 AS failed,
            who.caller, s.*
-      FROM (SELECT * FROM bench.plan ORDER BY at) AS p
+      FROM (SELECT p.* FROM bench.plan p WHERE p.at >= low AND (p.at < high OR p_part = 36) ORDER BY p.at OFFSET 0) AS p
      CROSS JOIN LATERAL (SELECT CASE WHEN what LIKE 'log%' OR what LIKE 'user%' AND n % 3 > 0 OR n % 7 = 0 AND what NOT LIKE 'experiment_model%' THEN ''
                                      ELSE bench.username(bench.one(n, 30, 2000)) END AS caller,
                                 bench.one(n, 31, 5000) AS e, bench.one(n, 32, 50) AS f, bench.one(n, 33, 2000) AS w) AS who
@@ -101,6 +113,11 @@ SELECT encode(set_byte(set_byte(substr(int8send((extract(epoch FROM at) * 1000):
                 WHEN 'facility_resources_added' THEN jsonb_build_object('resources', (SELECT jsonb_agg(bench.facility(n % 50) || '-' || r) FROM generate_series(0, 199) r))
                 ELSE jsonb_build_object('resources', (SELECT jsonb_agg(bench.facility(n % 50) || '-' || (n / 50 + r) % 200) FROM generate_series(0, 1 + n % 3) r)) END WHERE what LIKE 'facility%'
      ) AS s OFFSET 0) AS told;
+GET DIAGNOSTICS added = ROW_COUNT;
+RETURN added;
+END $fill$;
+
+-- Step: indexes
 DROP TABLE bench.plan;
 ALTER TABLE public.events ADD CONSTRAINT events_pkey PRIMARY KEY (event_uuid);
 CREATE INDEX idx_events_timestamp  ON public.events (timestamp DESC);
