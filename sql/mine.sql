@@ -274,7 +274,9 @@ BEGIN
   during := m.place;
   meant := 'true';
   IF p_beyond IS NOT NULL THEN
-    during := format('%s AND e.timestamp %s= %L::timestamptz', during, CASE WHEN p_oldest_first THEN '>' ELSE '<' END, p_beyond);
+    -- Where all of that time lies on this side, none of it is looked at again: of one time there may be more events than a page looks at.
+    during := format('%s AND e.timestamp %s%s %L::timestamptz', during, CASE WHEN p_oldest_first THEN '>' ELSE '<' END,
+      CASE WHEN coalesce(p_beyond_uuid, first) = CASE WHEN p_oldest_first THEN last ELSE first END THEN '' ELSE '=' END, p_beyond);
     meant := format('(e.timestamp, e.event_uuid) %s (%L::timestamptz, %L::uuid)', CASE WHEN p_oldest_first THEN '>' ELSE '<' END, p_beyond, coalesce(p_beyond_uuid, first));
   END IF;
   -- What is quickly seen stands first.
@@ -390,6 +392,10 @@ BEGIN
       PERFORM FROM pg_catalog.pg_shseclabel LIMIT 1;  -- As in section 3.
       IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_viewer') THEN
         GRANT EXECUTE ON FUNCTION portal_audit.my_page, portal_audit.my_events TO portal_audit_viewer;
+      END IF;
+      IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_reader') THEN
+        GRANT SELECT ON portal_audit.project_things, portal_audit.things_folded TO portal_audit_reader;
+        GRANT EXECUTE ON FUNCTION portal_audit.things_to TO portal_audit_reader;
       END IF;
       IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_writer') THEN
         GRANT EXECUTE ON FUNCTION portal_audit.fold_things TO portal_audit_writer;

@@ -285,20 +285,6 @@ impl Filter {
         to
     }
 
-    /// Whether an index of the given table may find the events: by type, caller, subject or target.
-    #[must_use]
-    pub fn is_indexed(&self) -> bool {
-        let names = [
-            &self.event_type,
-            &self.caller,
-            &self.subject,
-            &self.subject_type,
-            &self.target,
-            &self.user,
-        ];
-        names.iter().any(|names| !names.is_empty())
-    }
-
     /// The part of the condition that is not about time.
     pub fn matter(&self, to: &mut Where) {
         self.names(to);
@@ -307,27 +293,52 @@ impl Filter {
 
     /// What an index of the given table finds: types and names.
     pub fn names(&self, to: &mut Where) {
-        self.types(to);
-        for (column, wanted) in [
-            ("caller", &self.caller),
-            ("subject", &self.subject),
-            ("subject_type", &self.subject_type),
-            ("target", &self.target),
-        ] {
+        for any in self.indexed(to) {
+            to.and(&format!("({})", any.join(" OR ")));
+        }
+    }
+
+    /// How many events the index that finds fewest would lead to, counted up to `most` in each: SQL of a number, which indexes answer without the table. `None`: none serves.
+    #[must_use]
+    pub fn fewest(&self, to: &mut Where, most: i64) -> Option<String> {
+        let count = |one: &String| {
+            format!(
+                "(SELECT count(*) FROM (SELECT FROM public.events e WHERE {one} LIMIT {most}) e)"
+            )
+        };
+        let counts = self.indexed(to).into_iter();
+        let counts = counts.map(|any| any.iter().map(count).collect::<Vec<_>>().join(" + "));
+        let counts: Vec<String> = counts.collect();
+        (!counts.is_empty()).then(|| format!("least({})", counts.join(", ")))
+    }
+
+    /// Conditions that must all hold: of each, any of several, which an index answers each.
+    fn indexed(&self, to: &mut Where) -> Vec<Vec<String>> {
+        let mut all = Vec::new();
+        if !self.event_type.is_empty() {
+            all.push(self.types(to));
+        }
+        for (column, wanted) in [("caller", &self.caller), ("target", &self.target)] {
             if !wanted.is_empty() {
-                let wanted = to.bind(wanted.clone());
-                to.and(&format!("e.{column} = ANY ({wanted}::text[])"));
+                all.push(vec![is_any(column, &to.bind(wanted.clone()))]);
             }
         }
-        if !self.subject.is_empty() && self.subject_type.is_empty() {
-            to.and(&any_subject_type());
+        let kinds = match self.subject_type.as_slice() {
+            [] => any_subject_type(),
+            kinds => is_any("subject_type", &to.bind(kinds.to_vec())),
+        };
+        if !self.subject.is_empty() {
+            let subject = is_any("subject", &to.bind(self.subject.clone()));
+            all.push(vec![format!("{kinds} AND {subject}")]);
+        } else if !self.subject_type.is_empty() {
+            all.push(vec![kinds]);
         }
         if !self.user.is_empty() {
             let names = to.bind(self.user.clone());
-            let any = |column| format!("e.{column} = ANY ({names}::text[])");
-            let subject = format!("({} AND {})", any_subject_type(), any("subject"));
-            to.and(&format!("({} OR {subject} OR {})", any("caller"), any("target")));
+            let subject = format!("({} AND {})", any_subject_type(), is_any("subject", &names));
+            all.push(vec![is_any("caller", &names), subject, is_any("target", &names)]);
         }
+        all
     }
 
     /// What only the row itself tells: the outcome and the payload.
@@ -356,13 +367,13 @@ impl Filter {
         }
     }
 
-    fn types(&self, to: &mut Where) {
+    fn types(&self, to: &mut Where) -> Vec<String> {
         let (beginnings, whole): (Vec<&String>, Vec<&String>) =
             self.event_type.iter().partition(|event_type| event_type.ends_with('*'));
         let mut any = Vec::new();
         if !whole.is_empty() {
             let whole: Vec<String> = whole.into_iter().cloned().collect();
-            any.push(format!("e.event_type = ANY ({}::text[])", to.bind(whole)));
+            any.push(is_any("event_type", &to.bind(whole)));
         }
         for beginning in beginnings {
             let beginning = to.bind(beginning.trim_end_matches('*').to_owned());
@@ -370,10 +381,12 @@ impl Filter {
             let list = there_are("event_type", &condition);
             any.push(format!("e.event_type = ANY ({list})"));
         }
-        if !any.is_empty() {
-            to.and(&format!("({})", any.join(" OR ")));
-        }
+        any
     }
+}
+
+fn is_any(column: &str, names: &str) -> String {
+    format!("e.{column} = ANY ({names}::text[])")
 }
 
 /// The index of subjects begins with their type: a subject whose type nobody said is looked for in each type that there is.

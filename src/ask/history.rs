@@ -6,7 +6,7 @@ use super::{
     AskError,
     paint::Paint,
     print,
-    read::{Reader, complete_text},
+    read::{Abilities, Reader, complete_text},
     record::record,
     row::{EventRow, select},
     story::{Story, story_text},
@@ -17,6 +17,7 @@ use crate::{
     filter::{Filter, Moment, Where},
     show::OutputFormat,
 };
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -89,15 +90,14 @@ pub(super) async fn run(arguments: HistoryArguments) -> Result<(), AskError> {
     let HistoryArguments { kind, limit, full, format, .. } = arguments;
     let reader = Reader::open(&arguments.audit, "history").await?;
     // What was never analyzed may look as if it were quicker to read the whole of it.
-    let plan = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off";
+    let plan = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL work_mem = '32MB'";
     reader.session.client.batch_execute(plan).await.map_err(AskError::query)?;
     let (project, name) = whose(&reader, kind, &arguments.name).await?;
     let mut span = Filter { since: arguments.since, until: arguments.until, ..Filter::default() };
     span.pin(reader.now);
     let mut to = span.condition();
-    let is_viewer = reader.abilities.is_viewer;
-    let belongs = arms(kind, project.as_deref(), &name, is_viewer, &mut to);
-    let mut events = rows(&reader, to, &belongs, limit + 1).await?;
+    let belongs = arms(kind, project.as_deref(), &name, &reader.abilities, &mut to);
+    let mut events = rows(&reader, &span, to, &belongs, limit + 1).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let has_more = events.len() > limit;
     events.truncate(limit);
@@ -170,42 +170,63 @@ const EXPERIMENTS: [&str; 5] = [
     "xdc_deleted",
 ];
 
+/// What belongs to a story by one of the given indexes.
+struct Arm {
+    condition: String,
+    /// Whether that index alone answers it, without the table.
+    is_covered: bool,
+}
+
+impl Arm {
+    fn covered(condition: String) -> Self {
+        Self { condition, is_covered: true }
+    }
+
+    fn looked_at(condition: String) -> Self {
+        Self { condition, is_covered: false }
+    }
+}
+
 /// What belongs to a story, as conditions on events. Each is served by one index.
 fn arms(
     kind: Kind,
     project: Option<&str>,
     name: &str,
-    is_viewer: bool,
+    abilities: &Abilities,
     to: &mut Where,
-) -> Vec<String> {
+) -> Vec<Arm> {
+    let is_viewer = abilities.is_viewer;
     let prefix = kind.prefix();
     let own = kind.subject_type();
     let name_at = to.bind(name.to_owned());
     let mut arms = vec![
-        format!("e.subject_type = '{own}' AND e.subject = {name_at}::text"),
-        format!("e.event_type = '{prefix}_renamed' AND e.payload->>'old_name' = {name_at}::text"),
+        Arm::covered(format!("e.subject_type = '{own}' AND e.subject = {name_at}::text")),
+        Arm::looked_at(format!(
+            "e.event_type = '{prefix}_renamed' AND e.payload->>'old_name' = {name_at}::text"
+        )),
     ];
-    let member =
-        |kind: &str| format!("e.target = {name_at}::text AND e.payload->>'kind' = '{kind}'");
+    let member = |kind: &str| {
+        Arm::looked_at(format!("e.target = {name_at}::text AND e.payload->>'kind' = '{kind}'"))
+    };
     let within = |types: &[&str], key: &str, to: &mut Where| {
         let held = format!("e.payload->>'{key}' = {name_at}::text");
         if is_viewer {
             let filter = json!({"type": types, "payload": [format!("{key}={name}")]});
-            return format!("{} AND {held}", mine(&filter, to));
+            return Arm::looked_at(format!("{} AND {held}", mine(&filter, to)));
         }
-        format!("e.event_type = ANY ('{{{}}}') AND {held}", types.join(","))
+        Arm::looked_at(format!("e.event_type = ANY ('{{{}}}') AND {held}", types.join(",")))
     };
     match kind {
         Kind::User => {
             arms.push(member("usermember"));
-            arms.push(format!("e.caller = {name_at}::text"));
+            arms.push(Arm::covered(format!("e.caller = {name_at}::text")));
         }
         Kind::Organization => {
             arms.push(within(&PROJECTS, "organization", to));
         }
         Kind::Project => {
             arms.push(member("projectmember"));
-            arms.push(format!("e.target = {name_at}::text AND e.event_type = ANY ('{{pool_project_added,pool_project_removed}}')"));
+            arms.push(Arm::looked_at(format!("e.target = {name_at}::text AND e.event_type = ANY ('{{pool_project_added,pool_project_removed}}')")));
             // What else happens within an experiment is its own story.
             arms.push(within(&EXPERIMENTS, "project", to));
         }
@@ -215,49 +236,132 @@ fn arms(
             let end = to.bind(format!(".{name}.{project}"));
             let there = format!("e.payload->>'project' = {project_at}::text");
             arms = vec![
-                format!(
+                Arm::looked_at(format!(
                     "e.subject_type = 'experiment' AND e.subject = {name_at}::text AND {there}"
-                ),
-                format!(
+                )),
+                Arm::looked_at(format!(
                     "e.event_type = 'experiment_renamed' AND e.payload->>'old_name' = {name_at}::text AND e.payload->>'old_project' = {project_at}::text"
-                ),
+                )),
             ];
             if is_viewer {
                 let filter = json!({"subject_type": ["realization", "materialization"], "payload": [format!("project={project}")]});
                 let ends = format!("right(e.subject, length({end}::text)) = {end}::text");
-                arms.push(format!("{} AND {ends}", mine(&filter, to)));
+                arms.push(Arm::looked_at(format!("{} AND {ends}", mine(&filter, to))));
                 return arms;
             }
-            // NAME.EXPERIMENT.PROJECT: an index finds no endings, but it is read alone, without the table.
-            for own in ["realization", "materialization"] {
-                arms.push(format!(
-                    "e.subject_type = '{own}' AND e.subject = ANY (ARRAY(SELECT DISTINCT s.subject FROM public.events s WHERE s.subject_type = '{own}' AND right(s.subject, length({end}::text)) = {end}::text))"
-                ));
-            }
+            arms.extend(runs(&project_at, &end, abilities.reads_things));
         }
     }
     arms
 }
 
+/// What is called NAME.EXPERIMENT.PROJECT. No index finds endings: the table of what a project has is read, which is whole up to a time, and what is newer by that. Without the table an index is read alone, all of it.
+fn runs(project: &str, end: &str, reads_things: bool) -> Vec<Arm> {
+    let ends = |name: &str| format!("right({name}, length({end}::text)) = {end}::text");
+    let named = |own: &str| {
+        if reads_things {
+            format!(
+                "SELECT coalesce(t.subject, t.key) FROM portal_audit.project_things t WHERE t.project = portal_audit.short({project}::text) AND t.subject_type = '{own}' AND {}",
+                ends("coalesce(t.subject, t.key)")
+            )
+        } else {
+            format!(
+                "SELECT DISTINCT s.subject FROM public.events s WHERE s.subject_type = '{own}' AND {}",
+                ends("s.subject")
+            )
+        }
+    };
+    let mut runs = Vec::new();
+    for own in ["realization", "materialization"] {
+        let named = named(own);
+        let named = format!("e.subject_type = '{own}' AND e.subject = ANY (ARRAY({named}))");
+        runs.push(Arm::looked_at(named));
+        if reads_things {
+            runs.push(Arm::looked_at(format!(
+                "e.timestamp >= (SELECT portal_audit.things_to()) AND e.subject_type = '{own}' AND {}",
+                ends("e.subject")
+            )));
+        }
+    }
+    runs
+}
+
+/// Events of somebody who did much. Their newest are looked for among the newest of all before their whole life is sorted.
+const BUSY: i64 = 20_000;
+const LATELY: i64 = 250_000;
+
 /// The newest events that belong, newest first.
 async fn rows(
     reader: &Reader,
+    during: &Filter,
     mut to: Where,
-    arms: &[String],
+    arms: &[Arm],
     limit: i64,
 ) -> Result<Vec<EventRow>, AskError> {
+    let is_viewer = reader.abilities.is_viewer;
     let span = to.sql().to_owned();
-    let limit = to.bind(limit);
-    let each = arms.iter().map(|arm| {
-        format!("SELECT e.event_uuid, e.timestamp FROM public.events e WHERE {span} AND {arm}")
+    let mut since = if is_viewer { None } else { lately(reader, during, &to, arms).await? };
+    let limit_at = to.bind(limit);
+    loop {
+        let (mut values, mut span) = (to.values(), span.clone());
+        if let Some(since) = &since {
+            values.push(since);
+            span.push_str(&format!(" AND e.timestamp >= ${}::timestamptz", values.len()));
+        }
+        // Apart from the order, for which the planner would walk through all of time.
+        let query = format!(
+            "{} WHERE e.event_uuid = ANY (ARRAY(WITH u AS MATERIALIZED ({}) SELECT u.event_uuid FROM u ORDER BY u.timestamp DESC, u.event_uuid DESC LIMIT {limit_at})) ORDER BY e.timestamp DESC, e.event_uuid DESC",
+            select(&reader.abilities),
+            belonging(&span, arms, is_viewer)
+        );
+        let rows = reader.session.client.query(&query, &values).await.map_err(AskError::query)?;
+        if since.is_none() || i64::try_from(rows.len()) == Ok(limit) {
+            return Ok(rows.iter().map(EventRow::read).collect());
+        }
+        since = None;
+    }
+}
+
+/// Of all that belongs, id and time. Under a policy each arm stands alone: what may leak a value is not asked of an index there, nor is what stands beside it in one condition.
+fn belonging(span: &str, arms: &[Arm], is_viewer: bool) -> String {
+    let select = "SELECT e.event_uuid, e.timestamp FROM public.events e WHERE";
+    if is_viewer {
+        let each = arms.iter().map(|arm| format!("{select} {span} AND {}", arm.condition));
+        return each.collect::<Vec<_>>().join(" UNION ");
+    }
+    let any = arms.iter().map(|arm| format!("({})", arm.condition)).collect::<Vec<_>>();
+    format!("{select} {span} AND ({})", any.join(" OR "))
+}
+
+/// Since when there are [`LATELY`] events of all, where the story has many.
+async fn lately(
+    reader: &Reader,
+    during: &Filter,
+    to: &Where,
+    arms: &[Arm],
+) -> Result<Option<DateTime<Utc>>, AskError> {
+    let client = &reader.session.client;
+    let span = to.sql();
+    let counts = arms.iter().filter(|arm| arm.is_covered).map(|arm| {
+        let from = format!("public.events e WHERE {span} AND {}", arm.condition);
+        format!("(SELECT count(*) FROM (SELECT FROM {from} LIMIT {BUSY}) e)")
     });
-    let union = each.collect::<Vec<_>>().join(" UNION ");
+    let counts: Vec<String> = counts.collect();
+    if counts.is_empty() {
+        return Ok(None);
+    }
+    let query = format!("SELECT {}", counts.join(" + "));
+    let count = client.query_one(&query, &to.values()).await.map_err(AskError::query)?;
+    if count.get::<_, i64>(0) < BUSY {
+        return Ok(None);
+    }
+    let during = during.condition();
     let query = format!(
-        "{} WHERE e.event_uuid = ANY (ARRAY(SELECT u.event_uuid FROM ({union}) u ORDER BY u.timestamp DESC, u.event_uuid DESC LIMIT {limit})) ORDER BY e.timestamp DESC, e.event_uuid DESC",
-        select(&reader.abilities)
+        "SELECT e.timestamp FROM public.events e WHERE {} ORDER BY e.timestamp DESC OFFSET {LATELY} LIMIT 1",
+        during.sql()
     );
-    let rows = reader.session.client.query(&query, &to.values()).await.map_err(AskError::query)?;
-    Ok(rows.iter().map(EventRow::read).collect())
+    let edge = client.query_opt(&query, &during.values()).await.map_err(AskError::query)?;
+    Ok(edge.map(|row| row.get(0)))
 }
 
 /// Most events that the end of one thing took with it.

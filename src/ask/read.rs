@@ -22,6 +22,8 @@ pub struct Abilities {
     pub reads_progress: bool,
     /// `portal_audit.seals` and `trees`: the order in which events were written.
     pub reads_seals: bool,
+    /// `portal_audit.project_things`, and up to when it is whole.
+    pub reads_things: bool,
     /// `portal_audit.stats`.
     pub counts: bool,
     /// `portal_audit.record_read`.
@@ -53,6 +55,9 @@ SELECT current_user::text,
        coalesce(has_any_column_privilege(to_regclass('portal_audit.progress'), 'SELECT'), false),
        coalesce(has_table_privilege(to_regclass('portal_audit.seals'), 'SELECT')
                 AND has_table_privilege(to_regclass('portal_audit.trees'), 'SELECT'), false),
+       coalesce(has_table_privilege(to_regclass('portal_audit.project_things'), 'SELECT')
+                AND has_table_privilege(to_regclass('portal_audit.things_folded'), 'SELECT')
+                AND has_function_privilege(to_regproc('portal_audit.things_to'), 'EXECUTE'), false),
        coalesce(has_function_privilege(to_regproc('portal_audit.stats'), 'EXECUTE'), false),
        coalesce(has_function_privilege(to_regproc('portal_audit.record_read'), 'EXECUTE'), false),
        now()";
@@ -72,11 +77,12 @@ impl Reader {
             reads_types: row.get(2),
             reads_progress: row.get(3),
             reads_seals: row.get(4),
-            counts: row.get(5),
-            records: row.get(6),
+            reads_things: row.get(5),
+            counts: row.get(6),
+            records: row.get(7),
             is_viewer: own::is_viewer(client).await.map_err(AskError::query)?,
         };
-        let now = row.get(7);
+        let now = row.get(8);
         Ok(Self { session, abilities, now })
     }
 

@@ -9,6 +9,7 @@ use super::{
     reader::Reader,
 };
 use crate::filter::{Filter, Key, Order, Where};
+use chrono::{DateTime, Utc};
 use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -41,14 +42,13 @@ pub(super) struct Found {
 
 /// What stands in a query.
 struct Parts {
-    /// Where the page begins and ends in time.
-    place: String,
+    /// Where the page begins and ends in time: what the index on it answers without the table.
+    during: String,
     /// How many values that has; they are the first ones.
-    place_values: usize,
-    /// That, and the types and names that an index finds.
-    indexed: String,
-    /// That, and all else that the events must be.
+    during_values: usize,
+    /// That, the place where the page begins among the events of one time, and all else that the events must be.
     whole: Where,
+    is_all: bool,
     order: Order,
     limit: i64,
 }
@@ -57,18 +57,24 @@ impl Parts {
     fn new(wanted: &Wanted<'_>, beyond: Option<Key>, limit: i64) -> Self {
         let mut whole = Where::default();
         wanted.filter.span(&mut whole);
+        let (earlier, last) = match wanted.order {
+            Order::NewestFirst => ("<", Uuid::nil()),
+            Order::OldestFirst => (">", Uuid::max()),
+        };
         if let Some(key) = beyond {
+            let at = whole.bind(key.timestamp);
+            // All of that time may lie on this side.
+            let or_then = if key.event_uuid == last { "" } else { "=" };
+            whole.and(&format!("e.timestamp {earlier}{or_then} {at}::timestamptz"));
+        }
+        let (during, during_values) = (whole.sql().to_owned(), whole.values().len());
+        if let Some(key) = beyond.filter(|key| key.event_uuid != last) {
             whole.beyond(wanted.order, key);
         }
-        let (place, place_values) = (whole.sql().to_owned(), whole.values().len());
-        wanted.filter.names(&mut whole);
-        let indexed = whole.sql().to_owned();
-        wanted.filter.facts(&mut whole);
-        Self { place, place_values, indexed, whole, order: wanted.order, limit }
-    }
-
-    fn is_all(&self) -> bool {
-        self.place == self.whole.sql()
+        let place = whole.sql().len();
+        wanted.filter.matter(&mut whole);
+        let is_all = place == whole.sql().len();
+        Self { during, during_values, whole, is_all, order: wanted.order, limit }
     }
 }
 
@@ -89,7 +95,7 @@ pub(super) async fn rows(
 async fn any(reader: &Reader, wanted: &Wanted<'_>) -> Result<Found, Fault> {
     let begun = Instant::now();
     let parts = Parts::new(wanted, wanted.beyond, wanted.limit);
-    if parts.is_all() {
+    if parts.is_all {
         return Ok(Found { rows: walk(reader, &parts).await?, looked_to: None });
     }
     let mut found = look(reader, &parts, NEAR).await?;
@@ -104,9 +110,7 @@ async fn any(reader: &Reader, wanted: &Wanted<'_>) -> Result<Found, Fault> {
             return Ok(found);
         }
     }
-    if wanted.filter.is_indexed()
-        && let Some(rows) = seldom(reader, &parts).await?
-    {
+    if let Some(rows) = seldom(reader, wanted.filter, &parts).await? {
         return Ok(Found { rows, looked_to: None });
     }
     while let Some(edge) = found.looked_to {
@@ -122,25 +126,29 @@ async fn any(reader: &Reader, wanted: &Wanted<'_>) -> Result<Found, Fault> {
     Ok(found)
 }
 
-/// Through so many events only, and no farther than the page is full.
+/// Through so many events and the others of the last one's time, and no farther than the page is full.
 async fn look(reader: &Reader, parts: &Parts, events: i64) -> Result<Found, Fault> {
-    let (place, condition, order, limit) =
-        (&parts.place, parts.whole.sql(), parts.order.sql(), parts.limit);
-    // The limit keeps the inner part apart, so that the outer one decides nothing about how it is read.
-    let query = format!(
-        "SELECT {LINE}, e.payload AS whole FROM (SELECT e.* FROM public.events e WHERE {place} ORDER BY {order} LIMIT {events}) e LEFT JOIN portal_audit.event_types t ON t.event_type = e.event_type WHERE {condition} ORDER BY {order} LIMIT {limit}"
-    );
-    let rows = reader.rows(&query, &parts.whole.values()).await?;
-    if i64::try_from(rows.len()).is_ok_and(|found| found >= limit) {
-        return Ok(Found { rows, looked_to: None });
-    }
+    let Parts { during, whole, order, limit, .. } = parts;
+    let (way, side, last) = match order {
+        Order::NewestFirst => ("DESC", ">=", Uuid::nil()),
+        Order::OldestFirst => ("ASC", "<=", Uuid::max()),
+    };
     let edge = format!(
-        "SELECT e.timestamp, e.event_uuid FROM public.events e WHERE {place} ORDER BY {order} OFFSET {events} - 1 LIMIT 1"
+        "SELECT e.timestamp FROM public.events e WHERE {during} ORDER BY e.timestamp {way} OFFSET {events} LIMIT 1"
     );
-    let mut values = parts.whole.values();
-    values.truncate(parts.place_values);
-    let edge = reader.row(&edge, &values).await?;
-    let looked_to = edge.map(|row| Key { timestamp: row.get(0), event_uuid: row.get(1) });
+    let mut values = whole.values();
+    values.truncate(parts.during_values);
+    let edge: Option<DateTime<Utc>> = reader.row(&edge, &values).await?.map(|row| row.get(0));
+    let mut values = whole.values();
+    let mut condition = whole.sql().to_owned();
+    if let Some(edge) = &edge {
+        values.push(edge);
+        condition.push_str(&format!(" AND e.timestamp {side} ${}", values.len()));
+    }
+    let rows = reader.rows(&select(&condition, order.sql(), *limit), &values).await?;
+    let is_full = i64::try_from(rows.len()).is_ok_and(|found| found >= *limit);
+    let looked_to = edge.filter(|_| !is_full);
+    let looked_to = looked_to.map(|timestamp| Key { timestamp, event_uuid: last });
     Ok(Found { rows, looked_to })
 }
 
@@ -157,21 +165,32 @@ async fn walk(reader: &Reader, parts: &Parts) -> Result<Vec<Row>, Fault> {
 }
 
 /// By the indexes of names; `None`: there are too many.
-async fn seldom(reader: &Reader, parts: &Parts) -> Result<Option<Vec<Row>>, Fault> {
-    let (indexed, order, limit) = (&parts.indexed, parts.order.sql(), parts.limit);
-    // The rest of the condition, which holds for few or many: what is looked at is bounded, not what is found.
-    let rest = parts.whole.sql().get(indexed.len()..).unwrap_or_default();
-    let query = format!(
-        "WITH e AS MATERIALIZED (SELECT e.event_uuid, e.timestamp, true {rest} AS fits FROM public.events e WHERE {indexed} LIMIT {SELDOM} + 1) SELECT (SELECT count(*) FROM e), ARRAY(SELECT e.event_uuid FROM e WHERE fits ORDER BY {order} LIMIT {limit})"
-    );
+async fn seldom(
+    reader: &Reader,
+    filter: &Filter,
+    parts: &Parts,
+) -> Result<Option<Vec<Row>>, Fault> {
     // What types a beginning stands for is not known when the plan is made, which then seems to find half of the table.
     reader.set("enable_seqscan = off").await?;
-    let found = reader.row(&query, &parts.whole.values()).await?.ok_or(Fault::Away)?;
+    let found = few(reader, filter, parts).await?;
     reader.set("enable_seqscan = DEFAULT").await?;
-    if found.get::<_, i64>(0) > SELDOM {
+    let Some(ids) = found else { return Ok(None) };
+    let query = select("e.event_uuid = ANY ($1)", parts.order.sql(), parts.limit);
+    Ok(Some(reader.rows(&query, &[&ids]).await?))
+}
+
+async fn few(reader: &Reader, filter: &Filter, parts: &Parts) -> Result<Option<Vec<Uuid>>, Fault> {
+    let mut to = Where::default();
+    let Some(fewest) = filter.fewest(&mut to, SELDOM + 1) else { return Ok(None) };
+    let count = reader.row(&format!("SELECT {fewest}"), &to.values()).await?.ok_or(Fault::Away)?;
+    if count.get::<_, i64>(0) > SELDOM {
         return Ok(None);
     }
-    let ids: Vec<Uuid> = found.get(1);
-    let query = select("e.event_uuid = ANY ($1)", order, limit);
-    Ok(Some(reader.rows(&query, &[&ids]).await?))
+    let (condition, order, limit) = (parts.whole.sql(), parts.order.sql(), parts.limit);
+    // Apart from the order, for which the planner would walk through all of time.
+    let query = format!(
+        "WITH e AS MATERIALIZED (SELECT e.event_uuid, e.timestamp FROM public.events e WHERE {condition}) SELECT ARRAY(SELECT e.event_uuid FROM e ORDER BY {order} LIMIT {limit})"
+    );
+    let found = reader.row(&query, &parts.whole.values()).await?.ok_or(Fault::Away)?;
+    Ok(Some(found.get(0)))
 }

@@ -51,6 +51,8 @@ async fn story(name: &str) -> Portal {
     sidecar.stop().await;
     run(&portal.audit, STAND_IN).await;
     run(&portal.audit, SPREAD).await;
+    // Its times are not those that the sidecar has folded.
+    run(&portal.audit, "SELECT portal_audit.fold_things(10000)").await;
     portal
 }
 
@@ -312,6 +314,28 @@ async fn who_follows_misses_nothing_and_sees_nothing_twice() {
     let read: String =
         value(&portal.audit, "SELECT asked::text || ' ' || rows FROM public.reads").await;
     assert_eq!(read, r#"{"verb": "events", "asked": {"subject_type": ["experiment"]}} 13"#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_portal_user_who_follows_does_not_look_through_what_others_did() {
+    const READ: &str = "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_user_tables WHERE relid = 'public.events'::regclass";
+    let portal = sample("ask_follow_own").await;
+    run(&portal.audit, "CREATE ROLE ask_maple LOGIN; GRANT portal_audit_viewer TO ask_maple; INSERT INTO portal_audit.viewers VALUES ('ask_maple', 'maple');
+        INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES ('experiment_created', '{subject}', 'project', '{self}')
+          ON CONFLICT (event_type) DO UPDATE SET visible_to = excluded.visible_to;
+        INSERT INTO portal_audit.progress (source, state, slot, system_identifier, timeline, database_oid, end_lsn, complete_to) VALUES ('follow', 'streaming', 's', '1', 1, 1, '0/2000', now());
+        INSERT INTO public.events SELECT gen_random_uuid(), now() - n * interval '1 second', 'login_failed', '', 'wrenn', 'user', NULL, false, NULL, '{}' FROM generate_series(600, 60600) n; ANALYZE public.events").await;
+    write(&portal, "before", "now() - interval '2 days'", false).await;
+    let dsn = crate::support::cluster().dsn(&format!("{}_audit", portal.name), "ask_maple");
+    let before: i64 = value(&portal.audit, READ).await;
+    let following = Following::start(&dsn, &["--caller", "maple", "--limit", "1"]);
+    assert_eq!(following.next(), "before");
+    write(&portal, "after", "now()", false).await;
+    assert_eq!(following.next(), "after");
+    following.stop();
+    let read = async || value::<i64>(&portal.audit, READ).await - before;
+    crate::support::wait_for("what was read to be told", async || read().await > 0).await;
+    assert!(read().await < 60_000, "{} events looked at", read().await);
 }
 
 async fn write_unwanted(portal: &Portal) {

@@ -9,6 +9,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("settings", "settings_that_cannot_be_read"),
     ("inline_password", "secrets_in_the_settings"),
     ("passfile", "secrets_in_the_settings"),
+    ("token_file", "tokens_that_let_nobody_in_or_anybody"),
+    ("jwks_file", "keys_that_let_nobody_in_or_anybody"),
     ("spool_folder", "a_folder_that_is_not_there"),
     ("audit_reachable", "databases_that_cannot_be_reached"),
     ("audit_version", "audit_databases_that_are_too_old"),

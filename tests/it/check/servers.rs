@@ -10,7 +10,7 @@ use portal_audit::{
     check::{Finding, Status},
     demo::cluster::{Cluster, Shutdown},
 };
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn databases_that_cannot_be_reached() {
@@ -85,6 +85,65 @@ async fn secrets_in_the_settings() {
     assert_eq!(faults[0].fix, format!("chmod 0600 {}", pgpass.display()));
     fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(told(&faults_of(&path).await), Vec::<String>::new());
+}
+
+/// Settings with pages that are entered so, and the file by which visitors are known.
+fn with_pages(ready: &Ready, access: &str, file: &str) -> (PathBuf, PathBuf) {
+    let dsn = shared().dsn(&ready.writer.replace("_writer", "_audit"), &ready.writer);
+    let text = format!(
+        "{}\n[serve]\nlisten = \"127.0.0.1:0\"\n[pages]\ndsn = {dsn:?}\n{access}\n",
+        ready.text
+    );
+    (ready.file(&text), ready.folder.path().join(file))
+}
+
+/// The file as it is, with a mode; what is found then.
+async fn with_file((settings, file): &(PathBuf, PathBuf), text: &str, mode: u32) -> Vec<Finding> {
+    fs::write(file, text).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+    faults_of(settings).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_that_let_nobody_in_or_anybody() {
+    let ready = Ready::new("check_tokens").await;
+    let paths = with_pages(&ready, "access = \"token\"\ntoken_file = \"tokens\"", "tokens");
+    assert_eq!(told(&faults_of(&paths.0).await), ["token_file critical"]);
+    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    let line = format!("# who\n\n{hash} wrenn\n");
+    let none = Vec::<String>::new();
+    assert_eq!(told(&with_file(&paths, &line, 0o600).await), none);
+    assert_eq!(told(&with_file(&paths, "# nobody yet\n", 0o600).await), ["token_file critical"]);
+    for bad in [hash.to_uppercase() + " maple", hash.to_owned(), "hunter2 maple".to_owned()] {
+        let faults = with_file(&paths, &format!("{line}{bad}\n"), 0o600).await;
+        assert_eq!(told(&faults), ["token_file warning"], "{bad}: {faults:#?}");
+        assert!(faults[0].finding.contains("line 4 "), "{faults:#?}");
+        assert!(!format!("{faults:?}").contains("hunter2"), "{faults:#?}");
+    }
+    let faults = with_file(&paths, &line, 0o644).await;
+    assert_eq!(told(&faults), ["token_file warning"], "{faults:#?}");
+    let faults = with_file(&paths, &line, 0o620).await;
+    assert_eq!(told(&faults), ["token_file critical"], "{faults:#?}");
+    assert_eq!(faults[0].fix, format!("chmod go-w {}", paths.1.display()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_let_nobody_in_or_anybody() {
+    let ready = Ready::new("check_keys").await;
+    let access = "access = \"jwt\"\n[pages.jwt]\njwks_file = \"keys.json\"\nissuer = \"https://id.example\"\naudience = \"audit\"\nname = \"$.sub\"";
+    let paths = with_pages(&ready, access, "keys.json");
+    assert_eq!(told(&faults_of(&paths.0).await), ["jwks_file critical"]);
+    // The key of RFC 8037, appendix A.2.
+    let public = r#"{"kty": "OKP", "crv": "Ed25519", "kid": "one", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+    let keys = format!("{{\"keys\": [{public}]}}");
+    assert_eq!(told(&with_file(&paths, &keys, 0o644).await), Vec::<String>::new());
+    let secret = keys.replace("\"kid\"", "\"d\": \"hunter2\", \"kid\"");
+    for bad in ["", "{\"keys\": []}", &secret] {
+        let faults = with_file(&paths, bad, 0o644).await;
+        assert_eq!(told(&faults), ["jwks_file critical"], "{bad}: {faults:#?}");
+        assert!(!format!("{faults:?}").contains("hunter2"), "{faults:#?}");
+    }
+    assert_eq!(told(&with_file(&paths, &keys, 0o646).await), ["jwks_file critical"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
