@@ -103,7 +103,7 @@ COMMENT ON FUNCTION portal_audit.subject_types IS 'The types of subject that the
 CREATE OR REPLACE FUNCTION portal_audit.spans(p_member_kind TEXT, p_member TEXT, p_kind TEXT, p_subject TEXT)
 RETURNS TABLE (kind TEXT, subject TEXT, member TEXT, role TEXT, during TSTZRANGE)
 -- One plan for all: to make it anew takes longer than to follow it.
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
   member_types CONSTANT TEXT := '^[a-z]+_member_(requested|added|updated|state_changed|deleted)$';
 BEGIN
@@ -118,17 +118,17 @@ BEGIN
        AND lower(coalesce(e.payload ->> 'kind', 'usermember')) = p_member_kind || 'member'
   ), members AS (
     SELECT DISTINCT t.subject_type, t.subject, t.target FROM told t
+  ), gone AS MATERIALIZED (
+    -- By their types: by its name an index would lead to all that ever happened to each.
+    SELECT e.subject_type, e.subject, e.event_type, e.timestamp AS at, e.payload FROM public.events e
+     WHERE e.event_type IN ('project_deleted', 'project_declined', 'org_deleted', 'org_declined', 'organization_deleted', 'facility_deleted') AND e.success
   ), ends AS (
     -- What a membership is in may go without a word about its members, and so may a project that is a member.
-    SELECT m.subject_type, m.subject, m.target, e.timestamp AS at, e.payload
-      FROM (SELECT DISTINCT d.subject_type, d.subject FROM members d) AS s
-      JOIN public.events e ON e.subject_type = s.subject_type AND e.subject = s.subject AND e.success
-       AND e.event_type IN ('project_deleted', 'project_declined', 'org_deleted', 'org_declined', 'organization_deleted', 'facility_deleted')
-      JOIN members m ON m.subject_type = s.subject_type AND m.subject = s.subject
+    SELECT m.subject_type, m.subject, m.target, g.at, g.payload
+      FROM members m JOIN gone g ON g.subject_type = m.subject_type AND g.subject = m.subject
     UNION ALL
-    SELECT m.subject_type, m.subject, m.target, e.timestamp, e.payload
-      FROM members m JOIN public.events e ON e.subject_type = 'project' AND e.subject = m.target AND e.success
-       AND e.event_type IN ('project_deleted', 'project_declined')
+    SELECT m.subject_type, m.subject, m.target, g.at, g.payload
+      FROM members m JOIN gone g ON g.subject_type = 'project' AND g.subject = m.target AND g.event_type IN ('project_deleted', 'project_declined')
      WHERE p_member_kind = 'project'
   ), points AS (
     SELECT t.subject_type, t.subject, t.target, t.at, t.payload,
@@ -154,25 +154,36 @@ CREATE OR REPLACE FUNCTION portal_audit.keeps(p_role TEXT) RETURNS BOOLEAN
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$ SELECT p_role IN ('creator', 'owner', 'maintainer') $$;
 COMMENT ON FUNCTION portal_audit.keeps IS 'Whether the role of a member is one that keeps an organization, project or facility';
 
--- What the viewer may see of a kind, as {name: times}. Evaluated once in a query, not once a row.
-CREATE OR REPLACE FUNCTION portal_audit.reach(p_kind TEXT) RETURNS JSONB
+-- What the viewer may see, of each kind as {name: times}. The memberships are looked up once for all of them.
+CREATE OR REPLACE FUNCTION portal_audit.reaches(OUT projects JSONB, OUT organizations JSONB, OUT facilities JSONB)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   WITH me AS MATERIALIZED (SELECT portal_audit.viewer() AS name, portal_audit.life() AS since),
   mine AS MATERIALIZED (
     -- A membership that began in an earlier life of the name is another person's, whether an event ended it or not.
     SELECT s.* FROM me, portal_audit.spans('user', me.name, NULL, NULL) AS s WHERE me.name IS NOT NULL AND lower(s.during) >= me.since),
   kept AS (
-    SELECT subject, range_agg(during) AS times FROM mine WHERE p_kind = 'project' AND kind = 'organization' AND portal_audit.keeps(role) GROUP BY subject),
+    SELECT subject, range_agg(during) AS times FROM mine WHERE kind = 'organization' AND portal_audit.keeps(role) GROUP BY subject),
   times AS (
-    SELECT subject AS name, range_agg(during) AS times FROM mine
-     WHERE kind = p_kind AND (p_kind = 'project' OR portal_audit.keeps(role)) GROUP BY subject
+    SELECT kind, subject AS name, range_agg(during) AS times FROM mine
+     WHERE kind = 'project' OR portal_audit.keeps(role) GROUP BY kind, subject
     UNION ALL
-    SELECT s.member, range_agg(s.during) * kept.times
-      FROM kept, portal_audit.spans('project', NULL, 'organization', kept.subject) AS s GROUP BY s.member, kept.times)
-  SELECT coalesce(jsonb_object_agg(name, times::text), '{}')
-    FROM (SELECT name, range_agg(span) AS times FROM times, unnest(times) AS span GROUP BY name) AS joined
+    SELECT 'project', s.member, range_agg(s.during) * kept.times
+      FROM kept, portal_audit.spans('project', NULL, 'organization', kept.subject) AS s GROUP BY s.member, kept.times),
+  joined AS (
+    SELECT kind, name, range_agg(span)::text AS times FROM times, unnest(times) AS span GROUP BY kind, name)
+  SELECT coalesce(jsonb_object_agg(name, times) FILTER (WHERE kind = 'project'), '{}'),
+         coalesce(jsonb_object_agg(name, times) FILTER (WHERE kind = 'organization'), '{}'),
+         coalesce(jsonb_object_agg(name, times) FILTER (WHERE kind = 'facility'), '{}')
+    FROM joined
 $$;
-COMMENT ON FUNCTION portal_audit.reach IS 'Projects, organizations or facilities whose events the viewer may see, each with the times for which that holds';
+COMMENT ON FUNCTION portal_audit.reaches IS 'Projects, organizations and facilities whose events the viewer may see, each with the times for which that holds';
+
+-- Evaluated once in a query, not once a row.
+CREATE OR REPLACE FUNCTION portal_audit.reach(p_kind TEXT) RETURNS JSONB
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT CASE p_kind WHEN 'project' THEN r.projects WHEN 'organization' THEN r.organizations WHEN 'facility' THEN r.facilities END FROM portal_audit.reaches() AS r
+$$;
+COMMENT ON FUNCTION portal_audit.reach IS 'One of portal_audit.reaches: project, organization or facility';
 
 -- The rule by which a user of the portal sees a row, with the answers to what it asks about the viewer, as SQL: when their life began, their name; the types
 -- of events for any of the words of visible_to, and for self, project, organization and facility; their reach in projects, organizations and facilities.
@@ -212,7 +223,7 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION portal_audit.record_read IS 'Records that the person of this session read (log_read) or exported (log_exported) events: the filter, how many rows, and the login';
 REVOKE ALL ON FUNCTION portal_audit.viewer, portal_audit.sees_all, portal_audit.life_of, portal_audit.life, portal_audit.types_for,
-  portal_audit.subject_types, portal_audit.spans, portal_audit.keeps, portal_audit.reach, portal_audit.record_read FROM PUBLIC;
+  portal_audit.subject_types, portal_audit.spans, portal_audit.keeps, portal_audit.reaches, portal_audit.reach, portal_audit.record_read FROM PUBLIC;
 INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES
   ('log_read', '{caller} read {payload.rows} events', 'user', '{admin}'),
   ('log_exported', '{caller} exported {payload.rows} events', 'user', '{admin}')

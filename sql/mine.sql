@@ -247,9 +247,9 @@ DECLARE
   first    CONSTANT UUID := '00000000-0000-0000-0000-000000000000';
   last     CONSTANT UUID := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
   me       CONSTANT TEXT := portal_audit.viewer();
-  projects CONSTANT JSONB := portal_audit.reach('project');
-  kept_org CONSTANT JSONB := portal_audit.reach('organization');
-  kept_fac CONSTANT JSONB := portal_audit.reach('facility');
+  projects JSONB;
+  kept_org JSONB;
+  kept_fac JSONB;
   known_to CONSTANT TIMESTAMPTZ := portal_audit.things_to();
   m        RECORD;
   during   TEXT;
@@ -270,6 +270,7 @@ BEGIN
   ELSIF me IS NULL THEN
     RETURN;
   END IF;
+  SELECT r.projects, r.organizations, r.facilities INTO projects, kept_org, kept_fac FROM portal_audit.reaches() AS r;
   m := portal_audit.meant(p_filter);
   during := m.place;
   meant := 'true';

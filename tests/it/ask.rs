@@ -2,7 +2,7 @@
 
 use crate::support::{Portal, installation, open, program::command, run, sample, value, wait_for};
 use expect_test::expect_file;
-use portal_audit::{demo::cluster::Cluster, sql};
+use portal_audit::{connect::Session, demo::cluster::Cluster, sql};
 use std::{
     io::{BufRead as _, BufReader},
     process::{Output, Stdio},
@@ -446,7 +446,7 @@ DROP INDEX idx_events_timestamp, idx_events_event_type, idx_events_caller, idx_e
 INSERT INTO public.events
 SELECT encode(substr(sha256(int8send(i)), 1, 16), 'hex')::uuid, timestamptz '2024-05-01Z' + i * interval '1 minute',
        (ARRAY['login_succeeded', 'login_failed', 'org_member_added', 'project_member_added', 'experiment_created', 'experiment_model_pushed', 'realization_created', 'materialization_started', 'materialization_completed', 'login_succeeded'])[1 + i % 10],
-       CASE WHEN i % 10 IN (0, 1, 9) THEN '' ELSE 'user' || i % 7919 END,
+       CASE WHEN i % 10 IN (0, 1, 9) THEN '' WHEN i % 20 = 8 THEN 'busy' ELSE 'user' || i % 7919 END,
        CASE i % 10 WHEN 2 THEN 'org' || i % 211 WHEN 3 THEN 'project' || i % 1009 WHEN 4 THEN 'exp' || i % 30011 WHEN 5 THEN 'exp' || i % 30011
                    WHEN 0 THEN 'user' || i % 7919 WHEN 1 THEN 'user' || i % 7919 WHEN 9 THEN 'user' || i % 7919
                    ELSE format('r%s.exp%s.project%s', i % 3, i % 30011, i % 30011 % 1009) END,
@@ -506,4 +506,28 @@ async fn a_million_events_are_never_read_as_a_whole() {
             assert_eq!(after.get::<_, i64>(0), whole, "{arguments:?} read all of events");
         }
     }
+    the_newest_of_many_are_not_sorted_out_of_all_of_them(&session, &dsn).await;
+}
+
+/// Of fifty thousand events of one user.
+async fn the_newest_of_many_are_not_sorted_out_of_all_of_them(session: &Session, dsn: &str) {
+    const FETCHED: &str =
+        "SELECT idx_tup_fetch FROM pg_stat_user_tables WHERE relid = 'public.events'::regclass";
+    const NEWEST: &str = "SELECT array_agg(event_uuid::text ORDER BY event_uuid) FROM (SELECT event_uuid FROM public.events WHERE caller = 'busy' ORDER BY timestamp DESC, event_uuid DESC LIMIT 1000) e";
+    let expected: Vec<String> = value(session, NEWEST).await;
+    let before: i64 = value(session, FETCHED).await;
+    let story = ["history", "user", "busy", "--format", "json", "--audit", dsn];
+    let output = command(&story).output().unwrap();
+    let story: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let list = |value: &serde_json::Value| value.as_array().unwrap().clone();
+    let lives = list(&story["lifetimes"]).into_iter();
+    let told = lives.flat_map(|life| list(&life["transactions"]));
+    let events = told.flat_map(|told| list(&told["events"]));
+    let mut shown: Vec<String> =
+        events.map(|event| event["event_uuid"].as_str().unwrap().to_owned()).collect();
+    shown.sort();
+    assert!(shown == expected, "{} events", shown.len());
+    let fetched = async || value::<i64>(session, FETCHED).await - before;
+    wait_for("what was read to be told", async || fetched().await > 0).await;
+    assert!(fetched().await < 30_000, "{} events looked at", fetched().await);
 }

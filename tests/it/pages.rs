@@ -5,7 +5,11 @@ use crate::{
     support::{run, sample, value},
     web::Site,
 };
-use portal_audit::{config::Access, connect::Session};
+use portal_audit::{
+    config::Access,
+    connect::Session,
+    filter::{Filter, Where},
+};
 
 /// Three years of a testbed in the tables that are folded, and no event: three types an hour; two hundred users and two thousand updates of each; as many realizations, each of an hour.
 const YEARS: &str = "
@@ -91,4 +95,70 @@ async fn a_search_that_no_index_serves_says_how_far_it_looked_and_goes_on_from_t
         seen.dedup();
         assert_eq!(seen.len(), 5, "{search}: an event twice");
     }
+}
+
+/// Whether an index leads to few events is known before one of them is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_alone_says_how_many_events_have_a_name() {
+    let audit = audit("pages_fewest").await;
+    run(&audit, "INSERT INTO events SELECT gen_random_uuid(), timestamptz '2026-01-01Z' + n * interval '1 s', CASE WHEN n % 100 = 0 THEN 'user_frozen' ELSE 'user_updated' END, 'root', 'user-' || n % 50, 'user', 'user-' || n % 10, true, NULL, '{}' FROM generate_series(1, 20000) n").await;
+    run(&audit, "VACUUM ANALYZE events").await;
+    run(&audit, "SET enable_seqscan = off").await;
+    for (words, expected) in [
+        ("type:user_frozen", 200),
+        ("type:user_f*", 200),
+        ("type:user_*", 10_000),
+        ("actor:root", 10_000),
+        ("actor:root type:user_frozen", 200),
+        ("subject_type:user", 10_000),
+        ("subject_type:user subject:user-7", 400),
+        ("subject:user-7", 400),
+        ("target:user-7", 2_000),
+        ("user:user-7", 2_400),
+        ("user:user-7 payload.role:member success:true", 2_400),
+    ] {
+        let mut to = Where::default();
+        let fewest = Filter::from_words(words).unwrap().fewest(&mut to, 10_000).unwrap();
+        let count = audit.client.query_one(&format!("SELECT {fewest}"), &to.values()).await;
+        assert_eq!(count.unwrap().get::<_, i64>(0), expected, "{words}");
+        let plan = format!("EXPLAIN (COSTS OFF) SELECT {fewest}");
+        let plan = audit.client.query(&plan, &to.values()).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+        let reads = |line: &&String| line.contains("Scan") && line.contains("events");
+        let heap: Vec<_> =
+            plan.iter().filter(reads).filter(|line| !line.contains("Index Only Scan")).collect();
+        assert!(heap.is_empty(), "{words}: {plan:#?}");
+    }
+    let mut to = Where::default();
+    assert!(Filter::from_words("success:false").unwrap().fewest(&mut to, 1).is_none());
+}
+
+/// One transaction of a hundred thousand changes has one time, and pages go through it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_gets_past_many_events_of_one_time() {
+    let portal = sample("pages_one_time").await;
+    run(&portal.audit, "INSERT INTO events SELECT gen_random_uuid(), timestamptz '2026-01-01Z', 'user_updated', 'root', 'user-' || n % 100, 'user', NULL, true, NULL, '{}' FROM generate_series(1, 100000) n;
+        INSERT INTO events SELECT gen_random_uuid(), timestamptz '2025-01-01Z', 'user_updated', 'root', 'maple', 'user', NULL, true, NULL, '{\"rare\": \"yes\"}'; VACUUM ANALYZE events").await;
+    let site = Site::of(&portal, Access::Loopback, &[]).await;
+    for search in ["payload.rare:yes", "payload.rare:yes%20type:user_updated"] {
+        let (mut path, mut found) = (format!("/events?q={search}"), 0);
+        for _ in 0..20 {
+            let page = site.json(&path, &[]).await;
+            found += page["events"].as_array().unwrap().len();
+            let Some(next) = page["next"].as_str() else { break };
+            let next = format!("/events?q={search}&before={next}");
+            assert_ne!(next, path, "{search}: it stays where it is");
+            path = next;
+        }
+        assert_eq!(found, 1, "{search}");
+    }
+    let own = "SELECT count(*) FROM portal_audit.my_events(50, p_filter => '{\"payload\": [\"rare=yes\"]}')";
+    run(&portal.audit, "CREATE ROLE pages_maple LOGIN; GRANT portal_audit_viewer TO pages_maple; INSERT INTO portal_audit.viewers VALUES ('pages_maple', 'maple');
+        INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES ('user_updated', '{subject}', 'user', '{self}') ON CONFLICT (event_type) DO UPDATE SET visible_to = excluded.visible_to").await;
+    let dsn = crate::support::cluster().dsn("pages_one_time_audit", "pages_maple");
+    let maple =
+        portal_audit::connect::connect(&portal_audit::config::conninfo(&dsn).unwrap(), "test");
+    let maple = maple.await.unwrap();
+    run(&maple, "SET statement_timeout = '60s'").await;
+    assert_eq!(value::<i64>(&maple, own).await, 1);
 }
