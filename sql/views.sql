@@ -134,10 +134,16 @@ RETURNS TABLE (name TEXT, within TEXT, since TIMESTAMPTZ, state TEXT, facts JSON
            WHERE p.subject_type = l.subject_type AND p.within = l.within AND p.subject = l.subject AND p.state IS NOT NULL AND p.at <= p_at
              AND (p.at, p.lsn, p.n) >= (l.began, l.began_lsn, l.began_n)
            ORDER BY p.at DESC, p.lsn DESC, p.n DESC, p.event_uuid DESC LIMIT 1) AS s ON true
-    LEFT JOIN LATERAL (SELECT p.facts FROM portal_audit.lifetime_points p
-           WHERE p.subject_type = l.subject_type AND p.within = l.within AND p.subject = l.subject AND p.facts IS NOT NULL AND p.at <= p_at
-             AND (p.at, p.lsn, p.n) >= (l.began, l.began_lsn, l.began_n)
-           ORDER BY p.at DESC, p.lsn DESC, p.n DESC, p.event_uuid DESC LIMIT 1) AS f ON true
+    -- A leaf of the index is read as a whole, as far as it fits: so what is near in time is asked for first.
+    LEFT JOIN LATERAL (SELECT coalesce(
+        (SELECT p.facts FROM portal_audit.lifetime_points p
+          WHERE p.subject_type = l.subject_type AND p.within = l.within AND p.subject = l.subject AND p.facts IS NOT NULL AND p.at <= p_at
+            AND p.at > p_at - interval '30 days' AND (p.at, p.lsn, p.n) >= (l.began, l.began_lsn, l.began_n)
+          ORDER BY p.at DESC, p.lsn DESC, p.n DESC, p.event_uuid DESC LIMIT 1),
+        (SELECT p.facts FROM portal_audit.lifetime_points p
+          WHERE p.subject_type = l.subject_type AND p.within = l.within AND p.subject = l.subject AND p.facts IS NOT NULL AND p.at <= p_at
+            AND (p.at, p.lsn, p.n) >= (l.began, l.began_lsn, l.began_n)
+          ORDER BY p.at DESC, p.lsn DESC, p.n DESC, p.event_uuid DESC LIMIT 1)) AS facts OFFSET 0) AS f ON true
 $$;
 COMMENT ON FUNCTION portal_audit.there IS 'What of one subject type was there at a time, with its state and facts then; since: from when on under that name';
 
@@ -350,10 +356,15 @@ REVOKE ALL ON FUNCTION portal_audit.counted FROM PUBLIC;
 -- Last sign of activity until a time of all that were active by then.
 CREATE OR REPLACE FUNCTION portal_audit.last_active(p_kind TEXT, p_at TIMESTAMPTZ) RETURNS TABLE (name TEXT, last TIMESTAMPTZ) LANGUAGE sql STABLE AS $$
   SELECT a.name, least(d.last, p_at) FROM portal_audit.active a
-   CROSS JOIN LATERAL (SELECT d.last FROM portal_audit.active_days d
-                        WHERE d.kind = a.kind AND d.name = a.name AND d.day <= (p_at AT TIME ZONE 'UTC')::date AND d.first <= p_at
-                        ORDER BY d.day DESC LIMIT 1) AS d
-   WHERE a.kind = p_kind AND a.first <= p_at
+   -- As in portal_audit.there.
+   CROSS JOIN LATERAL (SELECT coalesce(
+        (SELECT d.last FROM portal_audit.active_days d
+          WHERE d.kind = a.kind AND d.name = a.name AND d.day BETWEEN (p_at AT TIME ZONE 'UTC')::date - 6 AND (p_at AT TIME ZONE 'UTC')::date AND d.first <= p_at
+          ORDER BY d.day DESC LIMIT 1),
+        (SELECT d.last FROM portal_audit.active_days d
+          WHERE d.kind = a.kind AND d.name = a.name AND d.day <= (p_at AT TIME ZONE 'UTC')::date AND d.first <= p_at
+          ORDER BY d.day DESC LIMIT 1)) AS last OFFSET 0) AS d
+   WHERE a.kind = p_kind AND a.first <= p_at AND d.last IS NOT NULL
 $$;
 COMMENT ON FUNCTION portal_audit.last_active IS 'Users or projects that were active until a time, and when last: exact to a day, and exact for any span that ends at that time and is a day or longer';
 

@@ -24,7 +24,7 @@ pub struct Abilities {
     pub reads_seals: bool,
     /// `portal_audit.project_things`, and up to when it is whole.
     pub reads_things: bool,
-    /// `portal_audit.stats`.
+    /// `portal_audit.stats` and `totals`.
     pub counts: bool,
     /// `portal_audit.record_read`.
     pub records: bool,
@@ -58,7 +58,8 @@ SELECT current_user::text,
        coalesce(has_table_privilege(to_regclass('portal_audit.project_things'), 'SELECT')
                 AND has_table_privilege(to_regclass('portal_audit.things_folded'), 'SELECT')
                 AND has_function_privilege(to_regproc('portal_audit.things_to'), 'EXECUTE'), false),
-       coalesce(has_function_privilege(to_regproc('portal_audit.stats'), 'EXECUTE'), false),
+       coalesce(has_function_privilege(to_regproc('portal_audit.stats'), 'EXECUTE')
+                AND has_function_privilege(to_regproc('portal_audit.totals'), 'EXECUTE'), false),
        coalesce(has_function_privilege(to_regproc('portal_audit.record_read'), 'EXECUTE'), false),
        now()";
 

@@ -32,7 +32,7 @@ pub struct StatsArguments {
     format: OutputFormat,
 }
 
-/// A number, and what it was 30 days before.
+/// A number, and what it was 30 days before, which is counted of things themselves and of logins alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Number {
     pub key: String,
@@ -44,12 +44,13 @@ pub(super) async fn run(arguments: StatsArguments) -> Result<(), AskError> {
     let reader = Reader::open(&arguments.audit, "stats").await?;
     if !reader.abilities.counts {
         return Err(AskError::OldSchema {
-            function: "portal_audit.stats, or the right to execute it,",
+            function: "portal_audit.stats or totals, or the right to execute them,",
         });
     }
     let at = instant_of(arguments.at, reader.now);
-    let now = numbers(&reader, at).await?;
-    let before = numbers(&reader, at - BEFORE).await?;
+    let now = numbers(&reader, "stats", at).await?;
+    // What is counted of each thing takes as long as all the rest, and is not compared.
+    let before = numbers(&reader, "totals", at - BEFORE).await?;
     let complete_to = reader.complete_to().await?;
     reader.close().await?;
     record(&reader, "stats", &json!({"at": instant(at)}), now.len()).await?;
@@ -82,9 +83,13 @@ fn instant_of(at: Option<Moment>, now: DateTime<Utc>) -> DateTime<Utc> {
     }
 }
 
-async fn numbers(reader: &Reader, at: DateTime<Utc>) -> Result<Vec<(String, i64)>, AskError> {
-    const QUERY: &str = "SELECT key, number FROM portal_audit.stats($1)";
-    let rows = reader.session.client.query(QUERY, &[&at]).await.map_err(AskError::query)?;
+async fn numbers(
+    reader: &Reader,
+    function: &str,
+    at: DateTime<Utc>,
+) -> Result<Vec<(String, i64)>, AskError> {
+    let query = format!("SELECT key, number FROM portal_audit.{function}($1)");
+    let rows = reader.session.client.query(&query, &[&at]).await.map_err(AskError::query)?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 

@@ -419,9 +419,29 @@ async fn a_name_cannot_move_the_cursor_and_a_failure_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_experiments_story_is_whole_whatever_is_known_of_its_project() {
+    let portal = story("ask_things").await;
+    let tell = || out(&portal, None, &["history", "experiment", "mesh/mesh8", "--format", "json"]);
+    let told = tell();
+    for word in ["realization_created", "materialization_completed", "experiment_created"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    // Nothing is folded yet; or the schema is an older one.
+    for less in [
+        "TRUNCATE portal_audit.project_things, portal_audit.things_folded",
+        "ALTER TABLE portal_audit.project_things RENAME TO elsewhere",
+    ] {
+        run(&portal.audit, less).await;
+        assert_eq!(tell(), told, "{less}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn numbers_are_of_any_time_and_stand_beside_those_before() {
     let portal = sample("ask_stats").await;
-    run(&portal.audit, "DROP FUNCTION IF EXISTS portal_audit.stats CASCADE; CREATE FUNCTION portal_audit.stats(p_at timestamptz DEFAULT now()) RETURNS TABLE (key text, number bigint) LANGUAGE sql STABLE AS $$ SELECT 'users', extract(epoch FROM p_at)::bigint / 86400 $$").await;
+    for function in ["stats", "totals"] {
+        run(&portal.audit, &format!("DROP FUNCTION IF EXISTS portal_audit.{function} CASCADE; CREATE FUNCTION portal_audit.{function}(p_at timestamptz DEFAULT now()) RETURNS TABLE (key text, number bigint) LANGUAGE sql STABLE AS $$ SELECT 'users', extract(epoch FROM p_at)::bigint / 86400 $$")).await;
+    }
     let text = out(&portal, None, &["stats", "--at", "2026-04-23"]);
     assert!(text.starts_with("Numbers as of 2026-04-24 00:00:00 UTC\n"), "{text}");
     assert!(text.contains(" users  20,567                       20,537     +30\n"), "{text}");
