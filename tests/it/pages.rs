@@ -156,9 +156,8 @@ async fn a_search_gets_past_many_events_of_one_time() {
     run(&portal.audit, "CREATE ROLE pages_maple LOGIN; GRANT portal_audit_viewer TO pages_maple; INSERT INTO portal_audit.viewers VALUES ('pages_maple', 'maple');
         INSERT INTO portal_audit.event_types (event_type, describe, retention, visible_to) VALUES ('user_updated', '{subject}', 'user', '{self}') ON CONFLICT (event_type) DO UPDATE SET visible_to = excluded.visible_to").await;
     let dsn = crate::support::cluster().dsn("pages_one_time_audit", "pages_maple");
-    let maple =
-        portal_audit::connect::connect(&portal_audit::config::conninfo(&dsn).unwrap(), "test");
-    let maple = maple.await.unwrap();
+    let dsn = portal_audit::config::conninfo(&dsn).unwrap();
+    let maple = portal_audit::connect::connect(&dsn, "test").await.unwrap();
     run(&maple, "SET statement_timeout = '60s'").await;
     assert_eq!(value::<i64>(&maple, own).await, 1);
 }
