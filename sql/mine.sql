@@ -86,7 +86,9 @@ CREATE OR REPLACE FUNCTION portal_audit.things_to() RETURNS TIMESTAMPTZ
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
   -- Commits of one second may stand in any order in the log.
   SELECT coalesce(min(coalesce(f.at, '-infinity') - interval '1 minute'), 'infinity')
-    FROM portal_audit.trees t LEFT JOIN portal_audit.things_folded f USING (tree) WHERE t.size > coalesce(f.upto, 0)
+    FROM portal_audit.trees t LEFT JOIN portal_audit.things_folded f USING (tree)
+   -- What the audit database tells of itself is of no project.
+   WHERE t.size > coalesce(f.upto, 0) AND t.tree <> '.own'
 $$;
 COMMENT ON FUNCTION portal_audit.things_to IS 'Up to which time of events portal_audit.project_things knows them; infinity: all';
 

@@ -312,7 +312,7 @@ async fn rows(
         let query = format!(
             "{} WHERE e.event_uuid = ANY (ARRAY(WITH u AS MATERIALIZED ({}) SELECT u.event_uuid FROM u ORDER BY u.timestamp DESC, u.event_uuid DESC LIMIT {limit_at})) ORDER BY e.timestamp DESC, e.event_uuid DESC",
             select(&reader.abilities),
-            belonging(&span, arms, is_viewer)
+            belonging(&span, arms, since.is_some())
         );
         let rows = reader.session.client.query(&query, &values).await.map_err(AskError::query)?;
         if since.is_none() || i64::try_from(rows.len()) == Ok(limit) {
@@ -322,15 +322,15 @@ async fn rows(
     }
 }
 
-/// Of all that belongs, id and time. Under a policy each arm stands alone: what may leak a value is not asked of an index there, nor is what stands beside it in one condition.
-fn belonging(span: &str, arms: &[Arm], is_viewer: bool) -> String {
+/// Of all that belongs, id and time. Lately the indexes are put together before a row is read; over all of time each arm stands alone, for the planner to know what to do with it, and because a policy asks no index of a condition that has what may leak a value in it.
+fn belonging(span: &str, arms: &[Arm], is_lately: bool) -> String {
     let select = "SELECT e.event_uuid, e.timestamp FROM public.events e WHERE";
-    if is_viewer {
-        let each = arms.iter().map(|arm| format!("{select} {span} AND {}", arm.condition));
-        return each.collect::<Vec<_>>().join(" UNION ");
+    if is_lately {
+        let any = arms.iter().map(|arm| format!("({})", arm.condition)).collect::<Vec<_>>();
+        return format!("{select} {span} AND ({})", any.join(" OR "));
     }
-    let any = arms.iter().map(|arm| format!("({})", arm.condition)).collect::<Vec<_>>();
-    format!("{select} {span} AND ({})", any.join(" OR "))
+    let each = arms.iter().map(|arm| format!("{select} {span} AND {}", arm.condition));
+    each.collect::<Vec<_>>().join(" UNION ")
 }
 
 /// Since when there are [`LATELY`] events of all, where the story has many.
