@@ -1,7 +1,7 @@
 //! Keeps the derived tables of the audit database up with the record, those of facilities too: calls `portal_audit.fold` and `portal_audit.fold_facilities` in small pieces, beside the sources and never in their way.
 //!
 //! # What it costs the writers
-//! Nothing waits for it: it takes no lock that the write stage takes. It rests after each piece four times as long as the piece took, and nine times while a source is behind or events come fast, so that it uses at most a fifth of one core of the audit database, or a tenth.
+//! Nothing waits for it: it takes no lock that the write stage takes. It rests after each piece four times as long as the piece took, and nineteen times while a source is behind or events come fast, so that it uses at most a fifth of one core of the audit database, or a twentieth.
 
 use crate::{
     chain::chain,
@@ -19,7 +19,7 @@ const PIECES: i64 = 20;
 /// What a crash takes of these tables is folded again from where they stand, which goes with it: so nobody waits for the disk on their account.
 const NO_WAIT: &str = "SET synchronous_commit = off";
 /// Rests of a piece's length: while a source is behind or events come fast, and otherwise.
-const RESTS: (u32, u32) = (9, 4);
+const RESTS: (u32, u32) = (19, 4);
 /// Who makes so many events a second needs the cores for that.
 const FAST_PER_SECOND: f64 = 3_000.0;
 /// Longest wait after a fault.

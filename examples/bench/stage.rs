@@ -20,11 +20,12 @@ use tokio::time::sleep;
 
 const WORKLOAD_SQL: &str = include_str!("workload.sql");
 /// The same for both: no checkpoint in the midst of a measurement, and memory as a small server has it.
-const SERVER: [(&str, &str); 7] = [
+const SERVER: [(&str, &str); 8] = [
     ("fsync", "on"),
     ("track_commit_timestamp", "off"),
     ("shared_buffers", "512MB"),
     ("max_wal_size", "16GB"),
+    ("min_wal_size", "4GB"),
     ("checkpoint_timeout", "1h"),
     ("logical_decoding_work_mem", "64MB"),
     ("autovacuum", "off"),
@@ -40,6 +41,9 @@ pub(crate) const FLOOR_SLOT: &str = "bench_floor";
 const BASE_SLOT: &str = "bench_base";
 /// The audit database as it is before a workload.
 const TEMPLATE: &str = "audit_before";
+/// Log files of 16 MB that a cluster has to use again, as one that has run for a while: a new one is filled with zeros and flushed first, and whoever commits waits for that.
+const LOG_FILES: usize = 96;
+const NEXT_LOG_FILE: &str = "SELECT pg_logical_emit_message(true, 'bench', ''), pg_switch_wal()";
 /// All that the sidecar keeps up with the record, beside the sources.
 const FOLDS: [&str; 3] = [
     "SELECT portal_audit.fold(10000)",
@@ -96,6 +100,12 @@ impl Stage {
         let audit = self.audit(AUDIT).await?;
         audit.client.batch_execute(sql::audit()).await?;
         audit.client.batch_execute("GRANT portal_audit_writer TO sidecar").await?;
+        for cluster in [portal, audit] {
+            for _ in 0..LOG_FILES {
+                cluster.client.batch_execute(NEXT_LOG_FILE).await?;
+            }
+            cluster.client.batch_execute("CHECKPOINT").await?;
+        }
         Ok(())
     }
 

@@ -29,16 +29,16 @@ const HEARD_BYTES: usize = 64 << 10;
 const QUIET_BYTES_MAX: u64 = 16 << 20;
 
 /// Where transactions gather, an audit transaction has so many events,
-const GATHERED_EVENTS: usize = 500;
+const GATHERED_EVENTS: usize = 1_000;
 /// or comes so long after the one before.
-const GATHERING_TIME: Duration = Duration::from_millis(50);
+const GATHERING_TIME: Duration = Duration::from_millis(100);
 
 /// While we are behind, so many transactions are translated together at most.
 const QUEUE_MAX: usize = 1_024;
 /// And so many bytes of them, unless a single one has more.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
 /// A first one waits so long for others.
-const QUEUE_TIME: Duration = Duration::from_millis(5);
+const QUEUE_TIME: Duration = Duration::from_millis(10);
 
 /// What was taken from the stream at once.
 #[derive(Debug)]
