@@ -445,6 +445,14 @@ END $$;
 COMMENT ON FUNCTION portal_audit.fold IS 'Takes at most so many leaves into the derived tables and says how many it took; 0: nothing is left, or another session is at it';
 REVOKE ALL ON FUNCTION portal_audit.fold FROM PUBLIC;
 
+CREATE OR REPLACE FUNCTION portal_audit.folding(OUT leaves BIGINT, OUT taken BIGINT)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  SELECT coalesce(sum(t.size), 0), coalesce(sum(f.upto), 0) INTO leaves, taken FROM portal_audit.trees t LEFT JOIN portal_audit.folded f USING (tree);
+END $$;
+COMMENT ON FUNCTION portal_audit.folding IS 'How many leaves there are, and how many of them the derived tables have taken';
+REVOKE ALL ON FUNCTION portal_audit.folding FROM PUBLIC;
+
 CREATE OR REPLACE FUNCTION portal_audit.folded_to() RETURNS TIMESTAMPTZ
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   -- A source that has not said how far it is complete leaves the answer open; what waits of the database's own trees are old rows.

@@ -455,7 +455,7 @@ END $$;
 DO $$
 BEGIN
   IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_writer') THEN
-    GRANT EXECUTE ON FUNCTION portal_audit.fold, portal_audit.folded_to TO portal_audit_writer;
+    GRANT EXECUTE ON FUNCTION portal_audit.fold, portal_audit.folding, portal_audit.folded_to TO portal_audit_writer;
   END IF;
   IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'portal_audit_reader') THEN
     GRANT SELECT ON portal_audit.folded, portal_audit.lifetime_points, portal_audit.lifetimes, portal_audit.membership_points,

@@ -28,7 +28,7 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const WAIT_NOT_LET_IN: Duration = Duration::from_secs(600);
 
 /// Takes a piece. Says whether a source's record is more than ten seconds old, how many leaves there were, and how many of them were folded before.
-const FOLD: &str = "SELECT greatest(portal_audit.fold($1), portal_audit.fold_things($1)), coalesce((SELECT min(complete_to) < now() - interval '10 seconds' FROM portal_audit.progress), false), (SELECT coalesce(sum(size), 0)::bigint FROM portal_audit.trees), (SELECT coalesce(sum(upto), 0)::bigint FROM portal_audit.folded)";
+const FOLD: &str = "SELECT greatest(portal_audit.fold($1), portal_audit.fold_things($1)), coalesce((SELECT min(complete_to) < now() - interval '10 seconds' FROM portal_audit.progress), false), f.leaves, f.taken FROM portal_audit.folding() AS f";
 /// The same for the tables of facilities, in a transaction of its own, so that a fault of one is not the other's.
 const FOLD_FACILITIES: &str = "SELECT portal_audit.fold_facilities($1)";
 

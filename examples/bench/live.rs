@@ -50,12 +50,16 @@ impl Live {
         let mut reader = attach(stage, what).await?;
         let portal_before = cluster_cpu_seconds(&stage.portal.data_dir())?;
         let reader_before = look(&mut reader)?;
+        let leaves = leaves(stage).await?;
         let meter = Meter::begin()?;
         let done = self.load(stage, what, from).await?;
         let stolen = meter.stolen()?;
         let portal_cpu = cluster_cpu_seconds(&stage.portal.data_dir())? - portal_before;
         let program_cpu = look(&mut reader)? - reader_before;
         let rss_bytes = reader.as_ref().map_or(0, |reader| reader.usage.peak_rss_bytes);
+        if what == What::Sidecar {
+            has_folded(stage, leaves).await?;
+        }
         detach(stage, what, reader).await?;
         let run = Run {
             workload: self.workload,
@@ -101,6 +105,22 @@ impl Live {
         }
         Ok(serde_json::from_str(&process::own(&arguments)?.end().await?)?)
     }
+}
+
+/// Leaves that there are.
+async fn leaves(stage: &Stage) -> Result<i64> {
+    let audit = stage.audit(AUDIT).await?;
+    Ok(audit.client.query_one("SELECT leaves FROM portal_audit.folding()", &[]).await?.get(0))
+}
+
+/// The tables that follow the record are part of what is measured: some of the run's events are in them.
+async fn has_folded(stage: &Stage, leaves: i64) -> Result<()> {
+    let audit = stage.audit(AUDIT).await?;
+    wait("the derived tables do not follow the record", async || {
+        let query = "SELECT taken > $1 FROM portal_audit.folding()";
+        Ok(audit.client.query_one(query, &[&leaves]).await?.get(0))
+    })
+    .await
 }
 
 fn look(reader: &mut Option<Program>) -> Result<f64> {
