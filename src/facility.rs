@@ -1,4 +1,4 @@
-//! Facilities of the testbed: their states as the audit database concludes them (`sql/facilities.sql` has the rules), the verb `facility`, and the probe of their addresses.
+//! Facilities of the testbed: their states as the audit database concludes them (`sql/facility_states.sql` has the rules), the verb `facility`, and the probe of their addresses.
 
 mod probe;
 mod show;

@@ -24,11 +24,13 @@ pub const AUDIT_SQL: &str = concat!(
     include_str!("../sql/proof.sql"),
     include_str!("../sql/fold.sql"),
     include_str!("../sql/views.sql"),
+    include_str!("../sql/leaf_places.sql"),
     include_str!("../sql/retention.sql"),
     include_str!("../sql/types.sql"),
     include_str!("../sql/access.sql"),
     include_str!("../sql/mine.sql"),
     include_str!("../sql/facilities.sql"),
+    include_str!("../sql/facility_states.sql"),
     include_str!("../sql/version.sql"),
 );
 
