@@ -11,7 +11,7 @@ mod proof;
 pub use audit::{AuditArguments, AuditError};
 pub use facilities::{Facilities, Facility};
 pub use jwt::{AdminClaim, Jwks, Jwt, PublicKey};
-pub use pages::{Access, Pages};
+pub use pages::{Access, Pages, token_lines};
 pub use proof::{ProofSettings, signing_key};
 
 use crate::{

@@ -3,7 +3,7 @@
 use super::{Check, Finding, Found, Verdict, judge, verdict};
 use crate::{
     chain::chain,
-    config::{Access, Jwks, Settings},
+    config::{Access, Jwks, Settings, token_lines},
     conninfo::{ConnInfo, ConnInfoError},
 };
 use std::{
@@ -20,8 +20,6 @@ pub(super) const CHECKS: &[Check<Facts>] = &[
     ("jwks_file", jwks_file),
     ("spool_folder", spool_folder),
 ];
-/// Letters of a SHA-256 in hex.
-const HASH_LETTERS: usize = 64;
 /// Lines of a file that are named.
 const LINES_MAX: usize = 5;
 
@@ -65,18 +63,11 @@ impl Named {
             Ok(text) => text,
             Err(error) => return Self::new(path, Some(error.to_string()), Vec::new()),
         };
-        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-        let is_token = |line: &str| {
-            let hash = line.trim().split_once(char::is_whitespace).map(|(hash, _)| hash);
-            hash.is_some_and(|hash| hash.len() == HASH_LETTERS && hash.bytes().all(is_hex))
-        };
-        let lines = text.lines().enumerate();
-        let lines = lines
-            .filter(|(_, line)| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
-        let (named, misread): (Vec<_>, Vec<_>) = lines.partition(|(_, line)| is_token(line));
+        let (named, misread): (Vec<_>, Vec<_>) =
+            token_lines(&text).partition(|(_, named)| named.is_some());
         let fault =
             named.is_empty().then(|| "no line of it has a token's hash and a name".to_owned());
-        Self::new(path, fault, misread.into_iter().map(|(number, _)| number + 1).collect())
+        Self::new(path, fault, misread.into_iter().map(|(number, _)| number).collect())
     }
 
     fn keys(path: &Path) -> Self {

@@ -57,6 +57,23 @@ pub(super) struct PagesFile {
     jwt: Option<JwtFile>,
 }
 
+/// Letters of a SHA-256 in hex.
+const HASH_LETTERS: usize = 64;
+
+/// What a token file says: the number of each line that is neither empty nor a remark, and its SHA-256 in small hex letters with a name; `None`: it names nobody.
+pub fn token_lines(text: &str) -> impl Iterator<Item = (usize, Option<(&str, &str)>)> {
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    let lines = (1..).zip(text.lines().map(str::trim));
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).map(
+        move |(number, line)| {
+            let named = line.split_once(char::is_whitespace);
+            let named =
+                named.filter(|(hash, _)| hash.len() == HASH_LETTERS && hash.bytes().all(is_hex));
+            (number, named.map(|(hash, name)| (hash, name.trim())))
+        },
+    )
+}
+
 impl Settings {
     /// Whether the keys that the settings name can be used: those that sign checkpoints, and those that verify the pages' tokens.
     ///

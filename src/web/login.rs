@@ -5,7 +5,7 @@ use super::{
     access::{OFTEN, Stranger},
     page,
 };
-use crate::config::Access;
+use crate::config::{Access, token_lines};
 use axum::{
     Extension, Form,
     extract::State,
@@ -112,10 +112,9 @@ pub(super) fn named(
     })?;
     let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
     let mut name = None;
-    for line in text.lines().filter(|line| !line.trim_start().starts_with('#')) {
-        let Some((known, whose)) = line.trim().split_once(char::is_whitespace) else { continue };
+    for (known, whose) in token_lines(&text).filter_map(|(_, named)| named) {
         if is_same(known.as_bytes(), hex.as_bytes()) {
-            name = Some(whose.trim().to_owned());
+            name = Some(whose.to_owned());
         }
     }
     attempts.tell(from, hash, name.is_some(), now);
