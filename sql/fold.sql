@@ -445,12 +445,17 @@ END $$;
 COMMENT ON FUNCTION portal_audit.fold IS 'Takes at most so many leaves into the derived tables and says how many it took; 0: nothing is left, or another session is at it';
 REVOKE ALL ON FUNCTION portal_audit.fold FROM PUBLIC;
 
-CREATE OR REPLACE FUNCTION portal_audit.folding(OUT leaves BIGINT, OUT taken BIGINT)
+-- Of all three that are folded, each from a place of its own: what was there before one of them came is behind in that one alone.
+CREATE OR REPLACE FUNCTION portal_audit.folding(OUT leaves BIGINT, OUT behind BIGINT)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  SELECT coalesce(sum(t.size), 0), coalesce(sum(f.upto), 0) INTO leaves, taken FROM portal_audit.trees t LEFT JOIN portal_audit.folded f USING (tree);
+  SELECT coalesce(sum(t.size), 0), coalesce(greatest(sum(t.size - coalesce(f.upto, 0)), sum(t.size - coalesce(h.upto, 0)),
+                                                     sum(t.size - coalesce(u.upto, 0)) FILTER (WHERE t.tree <> '.own')), 0)
+    INTO leaves, behind
+    FROM portal_audit.trees t LEFT JOIN portal_audit.folded f USING (tree)
+    LEFT JOIN portal_audit.things_folded h USING (tree) LEFT JOIN portal_audit.facility_folded u USING (tree);
 END $$;
-COMMENT ON FUNCTION portal_audit.folding IS 'How many leaves there are, and how many of them the derived tables have taken';
+COMMENT ON FUNCTION portal_audit.folding IS 'How many leaves there are, and how many of them those of the derived tables that are farthest behind do not know yet';
 REVOKE ALL ON FUNCTION portal_audit.folding FROM PUBLIC;
 
 CREATE OR REPLACE FUNCTION portal_audit.folded_to() RETURNS TIMESTAMPTZ

@@ -10,7 +10,7 @@ use crate::{
 };
 use std::{convert::Infallible, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::Row;
 
 /// Events of one piece: the least and the most. A small one is over before anybody who writes has to wait for a core, or for the disk behind it; large ones are cheaper, for who is active has a row for each day, which each piece writes anew.
 const PIECE_EVENTS: (i64, i64) = (100, 10_000);
@@ -27,8 +27,8 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Wait after a fault of a login: servers and directories count those, and the sources try it too.
 const WAIT_NOT_LET_IN: Duration = Duration::from_secs(600);
 
-/// Takes a piece. Says whether a source's record is more than ten seconds old, how many leaves there were, and how many of them were folded before.
-const FOLD: &str = "SELECT greatest(portal_audit.fold($1), portal_audit.fold_things($1)), coalesce((SELECT min(complete_to) < now() - interval '10 seconds' FROM portal_audit.progress), false), f.leaves, f.taken FROM portal_audit.folding() AS f";
+/// Takes a piece. Says whether a source's record is more than ten seconds old, and how many leaves there were, and were left.
+const FOLD: &str = "SELECT greatest(portal_audit.fold($1::bigint::int), portal_audit.fold_things($1::bigint::int)), coalesce((SELECT min(complete_to) < now() - interval '10 seconds' FROM portal_audit.progress), false), f.leaves, f.behind FROM portal_audit.folding() AS f";
 /// The same for the tables of facilities, in a transaction of its own, so that a fault of one is not the other's.
 const FOLD_FACILITIES: &str = "SELECT portal_audit.fold_facilities($1)";
 
@@ -107,15 +107,15 @@ async fn pieces(settings: &Settings, session: &mut Option<Session>) -> Result<i6
     let (mut limit, mut before) = (PIECE_EVENTS.0, None);
     loop {
         let begun = Instant::now();
-        let main = ask(settings, open, FOLD, i32::try_from(limit).unwrap_or(i32::MAX)).await;
+        let main = ask(settings, open, FOLD, limit).await;
         let facilities = ask(settings, open, FOLD_FACILITIES, limit).await;
         let (main, facilities) = (main?, facilities?);
-        let (taken, leaves, folded) = (main.get::<_, i64>(0), main.get::<_, i64>(2), main.get(3));
+        let (taken, leaves) = (main.get::<_, i64>(0), main.get::<_, i64>(2));
         if taken == 0 && facilities.get::<_, i64>(0) == 0 {
             return Ok(events);
         }
         events += taken;
-        limit = piece_events(leaves.saturating_sub(folded));
+        limit = piece_events(main.get(3));
         let is_fast = before.replace((begun, leaves)).is_some_and(|(then, had)| {
             is_fast(leaves.saturating_sub(had), begun.duration_since(then))
         });
@@ -136,11 +136,11 @@ fn is_fast(more: i64, elapsed: Duration) -> bool {
 }
 
 /// One call, for so many events, and its row.
-async fn ask<T: ToSql + Sync>(
+async fn ask(
     settings: &Settings,
     open: &Session,
     query: &str,
-    events: T,
+    events: i64,
 ) -> Result<Row, KeepError> {
     let limit = settings.limits.audit_timeout();
     timeout(limit, open.client.query_one(query, &[&events]))

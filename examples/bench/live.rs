@@ -117,7 +117,7 @@ async fn leaves(stage: &Stage) -> Result<i64> {
 async fn has_folded(stage: &Stage, leaves: i64) -> Result<()> {
     let audit = stage.audit(AUDIT).await?;
     wait("the derived tables do not follow the record", async || {
-        let query = "SELECT taken > $1 FROM portal_audit.folding()";
+        let query = "SELECT leaves - behind > $1 FROM portal_audit.folding()";
         Ok(audit.client.query_one(query, &[&leaves]).await?.get(0))
     })
     .await

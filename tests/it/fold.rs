@@ -175,6 +175,23 @@ async fn events_cost_no_statement_more_in_a_row_of_seals_each_than_all_in_one() 
     }
 }
 
+/// With the rights that the sidecar has: it decides by this how large its pieces are.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_may_ask_how_far_behind_the_farthest_is() {
+    const BEHIND: &str = "SELECT behind FROM portal_audit.folding()";
+    let audit = audit("fold_behind").await;
+    run(&audit, "DELETE FROM portal_audit.trees").await;
+    live(&audit, 0, 1_000).await;
+    run(&audit, "SET ROLE portal_audit_writer").await;
+    assert_eq!(value::<i64>(&audit, "SELECT leaves FROM portal_audit.folding()").await, 2_000);
+    for fold in ["fold", "fold_things", "fold_facilities"] {
+        assert_eq!(value::<i64>(&audit, BEHIND).await, 2_000, "{fold}");
+        let all = format!("SELECT portal_audit.{fold}(100000)::bigint");
+        assert_eq!(value::<i64>(&audit, &all).await, 2_000, "{fold}");
+    }
+    assert_eq!(value::<i64>(&audit, BEHIND).await, 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_to_fold_reads_next_to_nothing_and_takes_no_lock() {
     let audit = audit("fold_idle").await;
