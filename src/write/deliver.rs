@@ -4,15 +4,21 @@
 //! `events` was given, so others may have put constraints and triggers on it. Where such a thing refuses one event, the piece is taken back to its savepoint and inserted in halves of halves until that event is alone; a stand-in takes its place ([`undeliverable`]), and the source transaction stays whole. What is refused for all, because of privileges, of space or of a column that is not there, is no event's fault: then nothing is written, and the pipeline waits or stops as for any fault. So it does where even the stand-in is refused.
 
 use super::parameters::{Arrays, put_event};
-use super::{COPY_CHUNK_BYTES, INSERT_EVENTS_MAX, WriteError, Writer, answered};
+use super::{COPY_CHUNK_BYTES, INSERT_EVENTS_MAX, Leaves, WriteError, Writer, answered};
 use crate::{
     event::{Event, Events},
     translate::undeliverable::{self, Refusal},
 };
 use bytes::{BufMut as _, Bytes, BytesMut};
-use futures_util::SinkExt as _;
-use std::{collections::HashSet, ops::Range, pin::pin};
+use futures_util::{SinkExt as _, future};
+use std::{collections::HashSet, ops::Range, pin::Pin};
+use tokio_postgres::CopyInSink;
 use uuid::Uuid;
+
+/// Events that become COPY data and leaves in one go.
+const SENT_TOGETHER: usize = 64;
+/// A COPY that is not finished.
+type Copying = CopyInSink<Bytes>;
 
 /// SQLSTATE of an event that is there already.
 const EXISTS: &str = "23505";
@@ -51,35 +57,56 @@ impl Writer {
             // One is enough, or they would pile up.
             (true, true) => "RELEASE SAVEPOINT events; SAVEPOINT events",
         };
-        answered(self.timeout, "begin", self.session.client.batch_execute(savepoint)).await?;
         (self.is_open, self.has_savepoint) = (true, true);
         self.leaves.truncate(0);
-        if self.may_exist() || self.is_copy_refused || !self.copy_all(events).await? {
-            self.insert_all(events).await?;
+        if self.may_exist() || self.is_copy_refused {
+            answered(self.timeout, "begin", self.session.client.batch_execute(savepoint)).await?;
+        } else if self.copy_all(savepoint, events).await? {
+            self.count_leaves();
+            return Ok(());
         }
+        self.insert_all(events).await?;
         self.seal_piece().await
     }
 
     /// Seals what was inserted.
     pub(super) async fn seal_piece(&mut self) -> Result<(), WriteError> {
-        self.seal().await?;
+        self.seal(&self.leaves).await?;
         self.count_leaves();
         Ok(())
     }
 
-    /// All by COPY; `false` if that cannot be, and then none is there.
-    async fn copy_all(&mut self, events: &Events) -> Result<bool, WriteError> {
-        match self.copy(events).await {
-            Ok(copied) if copied == events.len() as u64 => {
-                self.leaves.add(events.iter())?;
-                return Ok(true);
-            }
+    /// All by COPY, behind a savepoint, and their leaves behind them; `false` if that cannot be, and then none is there.
+    async fn copy_all(&mut self, savepoint: &str, events: &Events) -> Result<bool, WriteError> {
+        let mut leaves = std::mem::take(&mut self.leaves);
+        let begin = self.session.client.batch_execute(savepoint);
+        let begin = answered(self.timeout, "begin", begin);
+        let copied = self.copy_and_seal(events, &mut leaves);
+        // Each is sent when it is looked at first, so in this order.
+        let (begun, (copied, sealed)) = future::join(begin, copied).await;
+        self.leaves = leaves;
+        begun?;
+        match copied {
+            Ok(copied) if copied == events.len() as u64 => return sealed.map(|()| true),
             // A trigger has left some out.
             Ok(_fewer) => self.is_guarded = true,
             Err(error) => self.not_new(error)?,
         }
+        self.leaves.truncate(0);
         self.back_to("events").await?;
         Ok(false)
+    }
+
+    /// Tells how many events were added, and what became of their leaves.
+    pub(super) async fn copy_and_seal(
+        &self,
+        events: &Events,
+        leaves: &mut Leaves,
+    ) -> (Result<u64, WriteError>, Result<(), WriteError>) {
+        match self.send_copy(events, leaves).await {
+            Ok(sink) => future::join(self.finish_copy(sink), self.seal(leaves)).await,
+            Err(error) => (Err(error), Ok(())),
+        }
     }
 
     /// Notes why events must be inserted one by one: some are there already, because the log is read again, from an earlier position or through another slot; some were refused; or COPY was. Other faults are faults.
@@ -205,15 +232,23 @@ impl Writer {
         Ok(())
     }
 
-    /// Tells how many were added.
-    pub(super) async fn copy(&self, events: &Events) -> Result<u64, WriteError> {
+    /// Sends events and makes their leaves meanwhile: the audit database takes longer for its part, and need not wait for ours.
+    async fn send_copy(
+        &self,
+        events: &Events,
+        leaves: &mut Leaves,
+    ) -> Result<Pin<Box<Copying>>, WriteError> {
         let sink = self.session.client.copy_in(&self.copy);
-        let sink = answered(self.timeout, "copy events", sink).await?;
-        let mut sink = pin!(sink);
+        let mut sink = Box::pin(answered(self.timeout, "copy events", sink).await?);
         let mut chunk = BytesMut::with_capacity(COPY_CHUNK_BYTES + 4_096);
         chunk.put_slice(b"PGCOPY\n\xFF\r\n\0\0\0\0\0\0\0\0\0");
-        for event in events.iter() {
-            put_event(&mut chunk, &event)?;
+        let mut left = events.iter();
+        while left.len() > 0 {
+            let part: Vec<Event<'_>> = left.by_ref().take(SENT_TOGETHER).collect();
+            for event in &part {
+                put_event(&mut chunk, event)?;
+            }
+            leaves.add(part.into_iter())?;
             if chunk.len() >= COPY_CHUNK_BYTES {
                 let full: Bytes = chunk.split().freeze();
                 answered(self.timeout, "copy events", sink.send(full)).await?;
@@ -221,6 +256,11 @@ impl Writer {
         }
         chunk.put_i16(-1);
         answered(self.timeout, "copy events", sink.send(chunk.freeze())).await?;
+        Ok(sink)
+    }
+
+    /// Tells how many were added.
+    async fn finish_copy(&self, mut sink: Pin<Box<Copying>>) -> Result<u64, WriteError> {
         answered(self.timeout, "copy events", sink.as_mut().finish()).await
     }
 }

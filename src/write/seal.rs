@@ -79,12 +79,12 @@ pub(super) async fn load_tree(
 
 impl Writer {
     /// Adds the leaves to the tree in the audit transaction that is open, which must be the one that wrote their events. The caller counts them where that is committed, or goes on.
-    pub(super) async fn seal(&self) -> Result<(), WriteError> {
-        if self.leaves.len() == 0 {
+    pub(super) async fn seal(&self, leaves: &Leaves) -> Result<(), WriteError> {
+        if leaves.len() == 0 {
             return Ok(());
         }
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.source, &self.tree_size];
-        parameters.extend(self.leaves.parameters());
+        parameters.extend(leaves.parameters());
         let query = self.session.client.execute(&self.seal, &parameters);
         let sealed = answered(self.timeout, "seal events", query).await;
         sealed.map(drop).map_err(|error| self.told(error))

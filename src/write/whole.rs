@@ -3,7 +3,7 @@
 //! # Why
 //! One statement after the other leaves the audit database idle while the next one is put together, and costs a round trip each. Here they are sent together, and the server answers them in turn: where one fails, it refuses those behind it. Progress is only asked for when all before it has succeeded.
 
-use super::{Arrays, End, Moved, STATEMENT_EVENTS_MAX, WriteError, Writer, answered};
+use super::{Arrays, End, Leaves, Moved, STATEMENT_EVENTS_MAX, WriteError, Writer, answered};
 use crate::{event::Events, translate::Batch};
 use futures_util::future;
 
@@ -54,14 +54,15 @@ impl Writer {
         batch: &Batch,
         end: End,
     ) -> Result<bool, WriteError> {
-        self.leaves.truncate(0);
-        self.leaves.add(batch.events.iter())?;
+        let mut leaves = std::mem::take(&mut self.leaves);
+        leaves.truncate(0);
         let client = &self.session.client;
         let begin = answered(self.timeout, "begin", client.batch_execute("BEGIN"));
-        let events = self.give(&batch.events);
+        let events = self.give(&batch.events, &mut leaves);
         let names = self.write_names(batch, Some(end));
-        // Each is sent when it is looked at first, so in this order.
-        let (begin, events, names, sealed) = future::join4(begin, events, names, self.seal()).await;
+        // Each is sent when it is looked at first, so in this order; the leaves behind their events.
+        let (begin, (events, sealed), names) = future::join3(begin, events, names).await;
+        self.leaves = leaves;
         begin?;
         let is_refused = match events {
             Ok(written) => {
@@ -97,13 +98,24 @@ impl Writer {
         committed
     }
 
-    /// Adds events, none of which is there; tells how many were added.
-    async fn give(&self, events: &Events) -> Result<u64, WriteError> {
+    /// Adds events, none of which is there, and their leaves; tells how many events were added.
+    async fn give(
+        &self,
+        events: &Events,
+        leaves: &mut Leaves,
+    ) -> (Result<u64, WriteError>, Result<(), WriteError>) {
+        if events.len() > STATEMENT_EVENTS_MAX {
+            return self.copy_and_seal(events, leaves).await;
+        }
+        match leaves.add(events.iter()) {
+            Ok(()) => future::join(self.insert_new(events), self.seal(leaves)).await,
+            Err(error) => (Err(error), Ok(())),
+        }
+    }
+
+    async fn insert_new(&self, events: &Events) -> Result<u64, WriteError> {
         if events.is_empty() {
             return Ok(0);
-        }
-        if events.len() > STATEMENT_EVENTS_MAX {
-            return self.copy(events).await;
         }
         let arrays = Arrays::new(events.iter());
         let parameters = arrays.parameters();
