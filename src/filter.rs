@@ -348,9 +348,11 @@ impl Filter {
         }
         for PayloadValue { key, value } in &self.payload {
             let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+            // Most events have no such key, which is quickly seen.
+            let first = to.bind(path.first().cloned());
             let (path, value) = (to.bind(path), to.bind(value.clone()));
             to.and(&format!(
-                "(e.payload #>> {path}::text[] = {value}::text OR e.payload #> {path}::text[] @> to_jsonb({value}::text))"
+                "e.payload ? {first}::text AND (e.payload #>> {path}::text[] = {value}::text OR e.payload #> {path}::text[] @> to_jsonb({value}::text))"
             ));
         }
     }
