@@ -10,6 +10,7 @@
 
 mod audit;
 mod line;
+mod proof;
 mod publication;
 mod role;
 mod server;

@@ -80,7 +80,22 @@ pub struct Metrics {
     known_gaps: Mutex<HashMap<String, u64>>,
     /// By the place that holds checkpoints: when they covered every event last, or when that was first wanted.
     covered: Mutex<BTreeMap<&'static str, Timestamp>>,
+    /// By source.
+    logs: Mutex<HashMap<String, KeptLog>>,
     series: Series,
+}
+
+/// What a source's slot keeps on its server's disk, as it was seen last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeptLog {
+    /// How much it may: `limits.wal_budget_bytes`.
+    pub budget: u64,
+    /// Whether anybody has looked yet.
+    pub is_seen: bool,
+    /// `None`: there is no slot.
+    pub bytes: Option<u64>,
+    /// So many more until the server gives it up by itself; `None`: it never does.
+    pub safe: Option<u64>,
 }
 
 impl Default for Metrics {
@@ -95,6 +110,7 @@ impl Default for Metrics {
             states: watch::Sender::default(),
             known_gaps: Mutex::default(),
             covered: Mutex::default(),
+            logs: Mutex::default(),
             series,
         };
         metrics.reloaded(true);
@@ -122,6 +138,7 @@ impl Metrics {
     /// Forgets every source: the settings were read again.
     pub fn clear(&self) {
         self.states.send_replace(BTreeMap::new());
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.series.clear();
     }
 
@@ -165,6 +182,31 @@ impl Metrics {
         Some(DateTime::from(std::time::UNIX_EPOCH + duration))
     }
 
+    /// What the slot of a source keeps; `None`: no such source is followed here.
+    #[must_use]
+    pub fn kept_log(&self, source: &str) -> Option<KeptLog> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).get(source).copied()
+    }
+
+    fn with_log(&self, source: &str, change: impl FnOnce(&mut KeptLog)) {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        change(logs.entry(source.to_owned()).or_default());
+    }
+
+    /// For each place that is to hold checkpoints, how many seconds ago they covered every event there.
+    #[must_use]
+    pub fn checkpoint_ages(&self) -> Vec<(&'static str, f64)> {
+        let now = seconds(now());
+        let covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
+        covered.iter().map(|(place, at)| (*place, (now - seconds(*at)).max(0.0))).collect()
+    }
+
+    /// How often checkpoints are made, in seconds; 0: nobody signs.
+    #[must_use]
+    pub fn checkpoint_interval(&self) -> f64 {
+        self.series.checkpoint_interval.get()
+    }
+
     /// All series as OpenMetrics 1.0 text, as of now.
     ///
     /// # Errors
@@ -179,13 +221,10 @@ impl Metrics {
                 self.series.lag.get_or_create(&labels).set(lag);
             }
         }
-        let covered = self.covered.lock().unwrap_or_else(PoisonError::into_inner);
-        for (place, at) in &*covered {
-            let labels = vec![("place", (*place).to_owned())];
-            let age = (seconds(now) - seconds(*at)).max(0.0);
+        for (place, age) in self.checkpoint_ages() {
+            let labels = vec![("place", place.to_owned())];
             self.series.checkpoint_age.get_or_create(&labels).set(age);
         }
-        drop(covered);
         let mut text = String::new();
         text::encode_registry(&mut text, &self.registry)?;
         self.process.encode(&mut text)?;
@@ -248,6 +287,7 @@ impl SourceMetrics {
     pub fn settings(&self, wal_budget_bytes: u64, mapping: &str, fingerprint: &str) {
         let series = &self.metrics.series;
         self.set(&series.wal_budget, approximate(wal_budget_bytes));
+        self.metrics.with_log(&self.name, |log| log.budget = wal_budget_bytes);
         let mut labels = self.labels_and("mapping", mapping);
         labels.push(("fingerprint", fingerprint.to_owned()));
         series.mapping_info.get_or_create(&labels).set(1.0);
@@ -312,6 +352,10 @@ impl SourceMetrics {
     pub fn slot(&self, kept: Option<(u64, Option<u64>, Option<&str>)>) {
         let series = &self.metrics.series;
         self.set(&series.slot_present, f64::from(u8::from(kept.is_some())));
+        self.metrics.with_log(&self.name, |log| {
+            (log.is_seen, log.bytes) = (true, kept.map(|(bytes, ..)| bytes));
+            log.safe = kept.and_then(|(_, safe, _)| safe);
+        });
         let (bytes, safe, status) = kept.unwrap_or((0, None, None));
         self.set(&series.slot_retained, approximate(bytes));
         match safe {
@@ -353,7 +397,7 @@ fn now() -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use super::{Metrics, State};
+    use super::{KeptLog, Metrics, State};
     use crate::{event::Events, lsn::Lsn, translate::Batch, write::End};
     use std::{sync::Arc, time::Duration};
 
@@ -385,12 +429,17 @@ mod tests {
         source.log_end(Lsn(500), Lsn(100));
         assert!(has(&metrics, "portal_audit_changes_total{source=\"portal\"} 3"));
         assert!(has(&metrics, "portal_audit_lag_bytes{source=\"portal\"} 400.0"));
+        source.settings(100, "mapping", "");
         source.slot(Some((7, Some(1), Some("extended"))));
+        let kept = KeptLog { budget: 100, is_seen: true, bytes: Some(7), safe: Some(1) };
+        assert_eq!(metrics.kept_log("portal"), Some(kept));
         assert!(has(&metrics, "portal_audit_slot_safe_wal_bytes{source=\"portal\"} 1.0"));
         source.slot(None);
+        assert_eq!(metrics.kept_log("portal").unwrap().bytes, None);
         assert!(has(&metrics, "portal_audit_slot_present{source=\"portal\"} 0.0"));
         assert!(!metrics.encode().unwrap().contains("slot_safe_wal_bytes{"));
         metrics.clear();
+        assert_eq!(metrics.kept_log("portal"), None);
         assert!(!metrics.encode().unwrap().contains("source=\"portal\""));
     }
 }

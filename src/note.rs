@@ -231,6 +231,12 @@ impl Checkpoint {
         body
     }
 
+    /// Leaves of a tree that it covers.
+    #[must_use]
+    pub fn size_of(&self, tree: &str) -> u64 {
+        self.trees.get(tree).map_or(0, |(size, _)| *size)
+    }
+
     /// Reads the body of a note; who signed it is [`is_signed`]'s question.
     ///
     /// # Errors

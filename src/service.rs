@@ -107,7 +107,8 @@ pub async fn run(
             tracing::info!(url = format!("http://{address}/"), "serving the pages");
         }
         tracing::info!(%address, "serving /livez, /readyz and /metrics");
-        let pages = settings.pages.as_ref().map(web::routes).unwrap_or_default();
+        let pages = settings.pages.as_ref();
+        let pages = pages.map(|pages| web::routes(pages, &metrics)).unwrap_or_default();
         beside.spawn(serve::serve(listener, Arc::clone(&metrics), pages));
     }
     beside.spawn(notify::tell(Arc::clone(&metrics)));

@@ -1,4 +1,4 @@
-//! The pages: what an admin, an owner or a user looks at. Rendered on the server, without JavaScript, from the audit database alone.
+//! The pages: what an admin, an owner or a user looks at. Rendered on the server, without JavaScript, from the audit database; what a slot keeps and how old checkpoints are, from the metrics of the process.
 //!
 //! | path | shows |
 //! | --- | --- |
@@ -8,7 +8,7 @@
 //! | `/users/NAME`, `/organizations/NAME`, `/projects/NAME`, `/experiments/PROJECT/NAME` | one subject's history |
 //! | `/facilities`, `/facilities/NAME`, `.atom`, `.json` | states on a map and as a table, now or at any time; one facility; feeds of changes |
 //! | `/api/v1/…` | the same as JSON |
-//! | `/pipeline` | each source: how far it is, its gaps, what it does not cover |
+//! | `/pipeline` | each source: how far it is, what its slot keeps, its gaps, what it does not cover; how old the checkpoints are |
 //!
 //! # Who sees what
 //! The pages read with one role, `portal_audit_web`, and say for whom at the begin of each transaction; the row policies of the audit database decide the rest. Nothing here filters by user.
@@ -43,7 +43,7 @@ mod reads;
 mod subject;
 mod unchanged;
 
-use crate::config::Pages;
+use crate::{config::Pages, metrics::Metrics};
 use access::{Gate, Visitor};
 use axum::{
     Router,
@@ -71,6 +71,8 @@ pub(crate) struct Web {
     numbers: numbers::Kept,
     feeds: unchanged::Feeds,
     gate: Gate,
+    /// What the process knows of its sources besides.
+    metrics: Arc<Metrics>,
 }
 
 /// Why there is no page.
@@ -130,8 +132,8 @@ impl IntoResponse for Fault {
     }
 }
 
-/// The routes of the pages, which read as `pages` says.
-pub fn routes(pages: &Pages) -> Router {
+/// The routes of the pages, which read as `pages` says; `metrics` are those of the process.
+pub fn routes(pages: &Pages, metrics: &Arc<Metrics>) -> Router {
     let web = Arc::new(Web {
         sessions: Sessions::new(pages.conninfo.clone(), reader::SESSIONS_MAX),
         exports: Sessions::new(pages.conninfo.clone(), reader::EXPORTS_MAX),
@@ -140,6 +142,7 @@ pub fn routes(pages: &Pages) -> Router {
         numbers: numbers::Kept::default(),
         feeds: unchanged::Feeds::default(),
         gate: Gate::new(pages),
+        metrics: Arc::clone(metrics),
     });
     let inside = Router::new()
         .route("/", get(overview::overview))

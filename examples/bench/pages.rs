@@ -311,7 +311,9 @@ impl Site {
             Pages { conninfo: config::conninfo(dsn)?, access, admins: vec![OPS.to_owned()] };
         let mut serving = JoinSet::new();
         serving.spawn(async move {
-            match serve::serve(listener, Arc::new(Metrics::default()), web::routes(&pages)).await {}
+            let metrics = Arc::new(Metrics::default());
+            let routes = web::routes(&pages, &metrics);
+            match serve::serve(listener, metrics, routes).await {}
         });
         Ok(Self { address, _serving: serving })
     }

@@ -1,8 +1,11 @@
 //! The audit database: whether it can be written, by whom, and whether `events` is as it is given.
 
 use super::{
-    Check, Finding, Found, Status, Verdict, finding, judge, line::Line, open, place, quoted,
-    server, unanswered, verdict, within,
+    Check, Finding, Found, Status, Verdict, finding, judge,
+    line::Line,
+    open, place,
+    proof::{self, Checkpoints},
+    quoted, server, unanswered, verdict, within,
 };
 use crate::{
     chain::chain,
@@ -30,6 +33,7 @@ pub(super) const CHECKS: &[Check<Facts>] = &[
     ("audit_durability", durability),
     ("audit_is_source", is_source),
     ("one_sidecar", one_sidecar),
+    ("checkpoints", |facts| proof::checkpoints(&facts.checkpoints)),
 ];
 
 /// The oldest major that is tested as an audit database.
@@ -79,6 +83,7 @@ pub(super) struct Facts {
     contested: Vec<(String, Vec<String>)>,
     /// Event types that are kept or seen otherwise than a mapping says.
     kept_types: Vec<KeptType>,
+    checkpoints: Checkpoints,
 }
 
 /// What was found, and the session for the questions of the sources.
@@ -143,6 +148,10 @@ impl Facts {
         };
         facts.look_at_events(session).await.map_err(told)?;
         facts.sources_here = sources_here(settings);
+        if facts.looked.is_prepared {
+            let interval = settings.proof.as_ref().map(|proof| proof.interval_seconds);
+            facts.checkpoints = Checkpoints::load(session, interval).await.map_err(told)?;
+        }
         for source in &settings.sources {
             let sidecars = writers(session, &source.name).await.map_err(told)?;
             if sidecars.len() > 1 {

@@ -58,7 +58,8 @@ pub(super) async fn run(cluster: &Cluster) -> Result<ExitCode, DemoError> {
         let listener = listen(address).await.map_err(DemoError::Listen)?;
         let address = listener.local_addr().unwrap_or(address);
         tell(&format!("The pages: http://{address}/"));
-        beside.spawn(serve::serve(listener, Arc::clone(&sidecar.metrics), web::routes(&pages)));
+        let routes = web::routes(&pages, &sidecar.metrics);
+        beside.spawn(serve::serve(listener, Arc::clone(&sidecar.metrics), routes));
     }
     let portal = open(cluster, PORTAL_DATABASE).await?;
     let registered = portal::script(&portal, "register facilities", portal::REGISTERED_SQL).await;

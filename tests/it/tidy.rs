@@ -82,7 +82,7 @@ const MODULES: &[(&str, &[&str])] = &[
         "web",
         &[
             "chain", "config", "connect", "conninfo", "export", "facility", "filter", "map",
-            "note", "own", "show",
+            "metrics", "note", "own", "show",
         ],
     ),
     ("serve", &["metrics", "web"]),
@@ -105,6 +105,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "connect",
             "conninfo",
             "continuity",
+            "note",
             "pipeline",
             "show",
             "translate",

@@ -3,11 +3,13 @@
 use crate::support::{Portal, cluster, open, run, sample, value};
 use portal_audit::{
     config::{self, Access, Pages},
-    metrics::Metrics,
+    metrics::{Metrics, State},
+    note::SigningKey,
+    proof::checkpoint,
     serve, web,
 };
 use sha2::{Digest as _, Sha256};
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -18,6 +20,7 @@ use tokio_postgres::types::ToSql;
 /// Pages of a portal's audit database, served until this is dropped.
 pub(crate) struct Site {
     pub(crate) address: SocketAddr,
+    metrics: Arc<Metrics>,
     _serving: JoinSet<()>,
 }
 
@@ -37,14 +40,14 @@ impl Site {
         let dsn = cluster().dsn(&format!("{}_audit", portal.name), &login);
         let conninfo = config::conninfo(&dsn).unwrap();
         let admins = admins.iter().map(|name| (*name).to_owned()).collect();
-        let routes = web::routes(&Pages { conninfo, access, admins });
+        let metrics = Arc::new(Metrics::default());
+        let routes = web::routes(&Pages { conninfo, access, admins }, &metrics);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut serving = JoinSet::new();
-        serving.spawn(async move {
-            match serve::serve(listener, Arc::new(Metrics::default()), routes).await {}
-        });
-        Self { address, _serving: serving }
+        let told = Arc::clone(&metrics);
+        serving.spawn(async move { match serve::serve(listener, told, routes).await {} });
+        Self { address, metrics, _serving: serving }
     }
 
     pub(crate) async fn ask(&self, request: &str, headers: &[&str], body: &str) -> Answer {
@@ -352,6 +355,50 @@ async fn a_token_is_exchanged_for_a_cookie_and_not_guessed() {
     assert!(guess.status == 429 && guess.head.contains("retry-after: 60"), "{}", guess.head);
     let bo = site.ask("GET /events", &["Authorization: Bearer of-bo"], "").await;
     assert_eq!(bo.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pipeline_tells_what_a_slot_keeps_and_what_is_signed() {
+    let portal = sample("web_pipeline").await;
+    let source = "INSERT INTO portal_audit.progress (source, state, slot, system_identifier, timeline, database_oid, end_lsn) VALUES ('portal', 'streaming', 'audit', '1', 1, 1, '0/10')";
+    run(&portal.audit, source).await;
+    let site = Site::of(&portal, Access::Loopback, &[]).await;
+    let page = site.get("/pipeline").await.body;
+    assert!(page.contains("● following") && !page.contains("Kept on its disk"), "{page}");
+    assert!(page.contains("Nobody signs the record"), "{page}");
+
+    let told = site.metrics.source("portal");
+    told.state(State::Streaming);
+    told.settings(1 << 30, "mapping", "");
+    told.slot(Some((128 << 20, Some(7 << 30), Some("reserved"))));
+    let page = site.get("/pipeline").await.body;
+    let kept = "128.0 MiB of the 1.0 GiB allowed (12 %); the server gives it up 7.0 GiB later";
+    assert!(page.contains(kept) && page.contains("● following"), "{page}");
+    told.slot(Some((512 << 20, None, Some("reserved"))));
+    let page = site.get("/pipeline").await.body;
+    assert!(page.contains("▲ 512.0 MiB of the 1.0 GiB allowed (50 %) <meter"), "{page}");
+    told.slot(None);
+    assert!(site.get("/pipeline").await.body.contains("▲ there is no slot"));
+    told.state(State::Waiting);
+    assert!(site.get("/pipeline").await.body.contains("▲ cannot be followed now"));
+    told.state(State::Stopped);
+    assert!(site.get("/pipeline").await.body.contains("▲ stopped"));
+
+    site.metrics.checkpoints(Duration::from_secs(300), &["database", "file"]);
+    let page = site.get("/pipeline").await.body;
+    assert!(page.contains("No checkpoint is made yet."), "{page}");
+    assert!(page.contains("</span> Copies in the file covered every event 0.0 s ago"), "{page}");
+    let sealed =
+        "SELECT portal_audit.record('log_read', 'ada', 'events', 'log', NULL, true, NULL, '{}')";
+    run(&portal.audit, sealed).await;
+    let (key, _) = SigningKey::generate("log").unwrap();
+    let mut session = open(cluster(), "web_pipeline_audit").await;
+    checkpoint::make(&mut session, &key, None).await.unwrap();
+    let page = site.get("/pipeline").await.body;
+    assert!(page.contains(", covers every event."), "{page}");
+    run(&portal.audit, sealed).await;
+    let page = site.get("/pipeline").await.body;
+    assert!(page.contains("covers all but the last 1."), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("audit_durability", "servers_that_are_set_badly"),
     ("audit_is_source", "one_database_for_both"),
     ("one_sidecar", "two_sidecars"),
+    ("checkpoints", "events_that_nobody_signs"),
     ("reachable", "databases_that_cannot_be_reached"),
     ("version", "versions_that_are_not_known"),
     ("primary", "standbys"),

@@ -9,6 +9,8 @@ use crate::support::{
 use portal_audit::{
     check::{Finding, Status},
     demo::cluster::{Cluster, Shutdown},
+    note::SigningKey,
+    proof::checkpoint,
 };
 use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
@@ -85,6 +87,38 @@ async fn secrets_in_the_settings() {
     assert_eq!(faults[0].fix, format!("chmod 0600 {}", pgpass.display()));
     fs::set_permissions(&pgpass, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(told(&faults_of(&path).await), Vec::<String>::new());
+}
+
+/// Seals a leaf whose id begins with a time of 2023.
+async fn seal_old(ready: &Ready) {
+    let seal = "SELECT portal_audit.seal('.own', size, decode('018b0000000070008000' || substr(md5(size::text), 1, 12), 'hex'), decode(md5('salt'), 'hex'), sha256('leaf')) FROM portal_audit.trees WHERE tree = '.own'";
+    run(&ready.portal.audit, seal).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_nobody_signs() {
+    let ready = Ready::new("check_checkpoints").await;
+    seal_old(&ready).await;
+    ready.is_well("nobody is to sign").await;
+    let path = ready.file(&format!("{}\n[proof]\nkey_file = \"key\"\n", ready.text));
+    let faults = faults_of(&path).await;
+    assert_eq!(told(&faults), ["checkpoints warning"], "{faults:#?}");
+    assert!(faults[0].finding.starts_with("there is none yet, and 1 events came"), "{faults:#?}");
+    let (key, _) = SigningKey::generate("log").unwrap();
+    let mut session = open(super::cluster(), "check_checkpoints_audit").await;
+    checkpoint::make(&mut session, &key, None).await.unwrap();
+    assert_eq!(told(&faults_of(&path).await), Vec::<String>::new());
+    // It came after the checkpoint, whatever its id says.
+    seal_old(&ready).await;
+    assert_eq!(told(&faults_of(&path).await), Vec::<String>::new());
+    let age = "UPDATE portal_audit.checkpoints SET at = at - interval '16 minutes'";
+    run(&ready.portal.audit, age).await;
+    let faults = faults_of(&path).await;
+    assert_eq!(told(&faults), ["checkpoints warning"], "{faults:#?}");
+    assert!(faults[0].finding.starts_with("the last one, 1, is 16 min old, and 1"), "{faults:#?}");
+    run(&ready.portal.audit, "UPDATE portal_audit.checkpoints SET note = 'no note'").await;
+    let faults = faults_of(&path).await;
+    assert!(faults[0].finding.starts_with("the last one cannot be read"), "{faults:#?}");
 }
 
 /// Settings with pages that are entered so, and the file by which visitors are known.
