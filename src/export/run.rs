@@ -13,13 +13,13 @@ use crate::{
     connect::{self, Session},
     conninfo::ConnInfo,
     filter::{Filter, Key, Moment},
-    timestamp::Timestamp,
 };
 use chrono::{DateTime, Days, NaiveTime, Utc};
 use std::{
     fs, future,
     path::{Path, PathBuf},
 };
+use uuid::Uuid;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -247,31 +247,29 @@ async fn resume(session: &Session, request: &Request) -> Result<Begun, ExportErr
     let part = output::part(path);
     let whole = part::whole(&part, request.format)
         .map_err(|source| ExportError::File { path: part, source })?;
-    let first = key(session, whole.first.as_ref()).await?;
-    let last = key(session, whole.last.as_ref()).await?;
-    let after = match last {
-        Some(last) => Some(last),
-        None => key(session, manifest.range.after.as_ref()).await?,
+    // The part itself says where it ends: retention may have taken that event since.
+    let after = match (&whole.last, &manifest.range.after) {
+        (Some(last), _) => Some(key(session, last).await?),
+        (None, Some(id)) => Some(read::key_of(session, uuid(id)?).await?),
+        (None, None) => None,
     };
     manifest.rows = whole.rows;
-    manifest.range.first = first.map(place_of);
-    manifest.range.last = last.map(place_of);
+    (manifest.range.first, manifest.range.last) = (whole.first, whole.last);
     let output = Output::go_on(path, whole.bytes)?;
     Ok(Begun { manifest, filter, after, output })
 }
 
-async fn key(session: &Session, id: Option<&String>) -> Result<Option<Key>, ExportError> {
-    match id.and_then(|id| id.parse().ok()) {
-        Some(event_uuid) => Ok(Some(read::key_of(session, event_uuid).await?)),
-        None => Ok(None),
+/// Where an event of a part is. A time that no calendar has is asked for.
+async fn key(session: &Session, place: &Place) -> Result<Key, ExportError> {
+    let event_uuid = uuid(&place.event_uuid)?;
+    match DateTime::parse_from_rfc3339(&place.timestamp) {
+        Ok(at) => Ok(Key { timestamp: at.to_utc(), event_uuid }),
+        Err(_beyond) => read::key_of(session, event_uuid).await,
     }
 }
 
-fn place_of(key: Key) -> Place {
-    Place {
-        timestamp: Timestamp::from(key.timestamp).to_string(),
-        event_uuid: key.event_uuid.to_string(),
-    }
+fn uuid(text: &str) -> Result<Uuid, ExportError> {
+    text.parse().map_err(|_other| ExportError::OtherPart { what: "file" })
 }
 
 /// A Parquet file can be read only with its end.

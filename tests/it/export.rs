@@ -213,6 +213,36 @@ async fn an_export_that_was_cut_anywhere_goes_on_to_the_same_bytes() {
     }
 }
 
+/// A part may lie for days, and retention takes what is oldest.
+#[tokio::test]
+async fn a_part_goes_on_though_its_events_are_gone() {
+    let place = Place::new("export_gone").await;
+    let ids: Vec<String> = place.rows().await.into_iter().filter_map(|[id, ..]| id).collect();
+    let (gone, next) = (&ids[..ids.len() / 2], &ids[ids.len() / 2]);
+    let mut wholes = Vec::new();
+    for format in FORMATS {
+        let name = format!("{format}");
+        let manifest = place.export(place.request(format, &name)).await.manifest;
+        let text = fs::read_to_string(place.path(&name)).unwrap();
+        let cut = text[..text.find(next.as_str()).unwrap()].rfind('\n').unwrap() + 1;
+        fs::remove_file(place.path(&name)).unwrap();
+        fs::write(place.path(&format!("{name}.part")), &text[..cut]).unwrap();
+        let part = serde_json::to_string(&manifest).unwrap();
+        fs::write(place.path(&format!("{name}.part.manifest.json")), part).unwrap();
+        wholes.push((format, name, text, manifest));
+    }
+    let delete = "DELETE FROM public.events WHERE event_uuid = ANY ($1::text[]::uuid[])";
+    let deleted = place.portal.audit.client.execute(delete, &[&gone]).await.unwrap();
+    assert_eq!(deleted, gone.len() as u64);
+    for (format, name, text, whole) in wholes {
+        let request = Request { resume: true, ..place.request(format, &name) };
+        let mut resumed = place.export(request).await.manifest;
+        resumed.recorded_as.clone_from(&whole.recorded_as);
+        assert!(fs::read_to_string(place.path(&name)).unwrap() == text, "{format}");
+        assert_eq!(resumed, whole, "{format}");
+    }
+}
+
 #[tokio::test]
 async fn a_part_goes_on_only_as_what_it_began_as() {
     let place = Place::new("export_part").await;
