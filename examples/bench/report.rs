@@ -289,7 +289,7 @@ impl Report {
             return String::new();
         }
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(["", "", "ms", "longest", "size"]);
+        table.load_style(presets::NOTHING).set_header(["", "", "ms", "longest", "first", "size"]);
         for asked in &self.asked {
             let late = if asked.is_late() { " !" } else { "" };
             table.add_row([
@@ -297,6 +297,7 @@ impl Report {
                 asked.what.clone(),
                 format!("{:.1}{late}", asked.median_ms),
                 format!("{:.1}", asked.longest_ms),
+                format!("{:.1}", asked.first_ms),
                 asked.size.to_string(),
             ]);
         }
