@@ -434,8 +434,8 @@ mod tests {
         };
         let to = filter.condition();
         assert!(!to.sql().contains("DROP"), "{}", to.sql());
-        assert_eq!(to.values().len(), 7);
-        for part in ["NOT e.success", "e.timestamp >= (now() - $7::bigint * interval '1 second')"] {
+        assert_eq!(to.values().len(), 8);
+        for part in ["NOT e.success", "e.timestamp >= (now() - $8::bigint * interval '1 second')"] {
             assert!(to.sql().contains(part), "{}", to.sql());
         }
         assert_eq!(Filter::default().condition().sql(), "true");

@@ -6,6 +6,7 @@ use crate::{
     note::Checkpoint,
     show,
 };
+use std::time::Duration;
 use tokio_postgres::Row;
 
 /// An event may wait for so many intervals; the alert rule says the same.
@@ -75,6 +76,7 @@ impl Checkpoints {
         };
         match self.events {
             0 => format!("{last}, and covers every event"),
+            1 => format!("{last}, and 1 event came since"),
             events => format!("{last}, and {} events came since", show::count(events)),
         }
     }
@@ -97,21 +99,17 @@ pub(super) fn checkpoints(found: &Checkpoints) -> Verdict {
     let Some(interval) = found.interval else {
         return Ok("none are made: the settings have no [proof]".to_owned());
     };
+    let longest = Duration::from_secs(INTERVALS_MAX * interval).as_secs_f64();
     let finding = match &found.fault {
         Some(fault) => Some(format!("the last one cannot be read: {fault}")),
-        None if found.waits
-            > std::time::Duration::from_secs(INTERVALS_MAX * interval).as_secs_f64() =>
-        {
-            Some(format!(
-                "{}. Until one covers them they can be edited, and nobody could tell",
-                found.told()
-            ))
-        }
-        None => None,
+        None => (found.waits > longest).then(|| {
+            let told = found.told();
+            format!("{told}. Until one covers them they can be edited, and nobody could tell")
+        }),
     };
     let fix = "# is the sidecar running, and may it read [proof] key_file? Its log says why it makes none; then:\nportal-audit verify";
-    let found_so = finding.map(|finding| Found::warning("portal_audit.checkpoints", finding, fix));
-    verdict(found_so.into_iter().collect(), found.told())
+    let warning = finding.map(|finding| Found::warning("portal_audit.checkpoints", finding, fix));
+    verdict(warning.into_iter().collect(), found.told())
 }
 
 #[cfg(test)]

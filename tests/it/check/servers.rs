@@ -103,7 +103,7 @@ async fn events_that_nobody_signs() {
     let path = ready.file(&format!("{}\n[proof]\nkey_file = \"key\"\n", ready.text));
     let faults = faults_of(&path).await;
     assert_eq!(told(&faults), ["checkpoints warning"], "{faults:#?}");
-    assert!(faults[0].finding.starts_with("there is none yet, and 1 events came"), "{faults:#?}");
+    assert!(faults[0].finding.starts_with("there is none yet, and 1 event came"), "{faults:#?}");
     let (key, _) = SigningKey::generate("log").unwrap();
     let mut session = open(super::cluster(), "check_checkpoints_audit").await;
     checkpoint::make(&mut session, &key, None).await.unwrap();
