@@ -45,7 +45,9 @@ BEGIN
                                                    THEN (SELECT e.timestamp FROM public.events e WHERE e.event_uuid = id) END) AS at FROM ids
     )
     SELECT t.tree, b, CASE WHEN min(at) IS NOT NULL THEN int8range(min(at), max(at), '[]') END
-      FROM generate_series(t.begin_at, upto - 1) AS b LEFT JOIN timed ON bucket = b GROUP BY b;
+      FROM generate_series(t.begin_at, upto - 1) AS b LEFT JOIN timed ON bucket = b GROUP BY b
+     -- Two may be at it, each by its own clock: a full bucket is the same for both.
+     ORDER BY b ON CONFLICT (tree, bucket) DO NOTHING;
     left_over := left_over + (t.full_to - upto) * 1024;
   END LOOP;
   RETURN left_over;

@@ -310,3 +310,23 @@ async fn the_sidecar_prunes_by_itself_while_others_write() {
     let told = "SELECT count(*) FROM public.events WHERE event_type = 'log_read'";
     assert_eq!(value::<i64>(&portal.audit, told).await, written.get());
 }
+
+/// The sidecar prunes by its clock, and an admin by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_prune_at_once_do_not_refuse_each_other() {
+    let portal = sample("retain_two").await;
+    let seal = "SELECT portal_audit.seal('.own', size, decode(repeat('018b0000000070008000000000000001', 4096), 'hex'), decode(repeat(md5('salt'), 4096), 'hex'), decode(repeat(md5('a') || md5('b'), 4096), 'hex')) FROM portal_audit.trees WHERE tree = '.own'";
+    run(&portal.audit, seal).await;
+    const TAKE: &str = "SELECT portal_audit.take_leaf_times(100000)";
+    run(&portal.audit, &format!("BEGIN; {TAKE}")).await;
+    let other = open(cluster(), "retain_two_audit").await;
+    let mut taken = tokio::task::JoinSet::new();
+    taken.spawn(async move { value::<i64>(&other, TAKE).await });
+    let look = open(cluster(), "postgres").await;
+    let waits = "SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = 'retain_two_audit' AND wait_event_type = 'Lock'";
+    wait_for("the other to wait", async || value::<bool>(&look, waits).await).await;
+    run(&portal.audit, "COMMIT").await;
+    assert_eq!(taken.join_next().await.unwrap().unwrap(), 0);
+    let times = "SELECT count(*) FROM portal_audit.leaf_times WHERE tree = '.own'";
+    assert_eq!(value::<i64>(&portal.audit, times).await, 4);
+}
