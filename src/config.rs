@@ -12,7 +12,7 @@ pub use audit::{AuditArguments, AuditError};
 pub use facilities::{Facilities, Facility};
 pub use jwt::{AdminClaim, Jwks, Jwt, PublicKey};
 pub use pages::{Access, Pages, token_lines};
-pub use proof::{ProofSettings, signing_key};
+pub use proof::{CHECKPOINT_INTERVALS_MAX, ProofSettings, signing_key};
 
 use crate::{
     conninfo::{ConnInfo, ConnInfoError, is_private},

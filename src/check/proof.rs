@@ -2,15 +2,13 @@
 
 use super::{Found, Verdict, verdict};
 use crate::{
+    config::CHECKPOINT_INTERVALS_MAX,
     connect::{self, Session},
     note::Checkpoint,
     show,
 };
 use std::time::Duration;
 use tokio_postgres::Row;
-
-/// An event may wait for so many intervals; the alert rule says the same.
-const INTERVALS_MAX: u64 = 3;
 
 /// What is known of the checkpoints.
 #[derive(Debug, Default)]
@@ -99,7 +97,7 @@ pub(super) fn checkpoints(found: &Checkpoints) -> Verdict {
     let Some(interval) = found.interval else {
         return Ok("none are made: the settings have no [proof]".to_owned());
     };
-    let longest = Duration::from_secs(INTERVALS_MAX * interval).as_secs_f64();
+    let longest = (Duration::from_secs(interval) * CHECKPOINT_INTERVALS_MAX).as_secs_f64();
     let finding = match &found.fault {
         Some(fault) => Some(format!("the last one cannot be read: {fault}")),
         None => (found.waits > longest).then(|| {

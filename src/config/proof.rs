@@ -5,6 +5,9 @@ use crate::{conninfo::is_private, note::SigningKey};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
+/// An event may wait for its signature for so many intervals: `check`, the pages and the alert rule say the same.
+pub const CHECKPOINT_INTERVALS_MAX: u32 = 3;
+
 /// Checkpoints that sign the record.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

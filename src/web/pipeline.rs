@@ -6,6 +6,7 @@ use super::{
     reader::Reader,
 };
 use crate::{
+    config::CHECKPOINT_INTERVALS_MAX,
     metrics::{KeptLog, Metrics, State as Following},
     note::Checkpoint,
     show,
@@ -18,8 +19,6 @@ use tokio_postgres::Row;
 
 /// A source whose progress is older than this is not being followed.
 const QUIET_SECONDS: f64 = 30.0;
-/// An event may wait for its signature for so many intervals; the alert rule says the same.
-const INTERVALS_MAX: f64 = 3.0;
 
 struct SourceState {
     name: String,
@@ -191,7 +190,7 @@ async fn proof(reader: &Reader, metrics: &Metrics) -> Result<Proof, Fault> {
             "command" => "Copies by the program",
             _ => "The audit database",
         };
-        (place, show::seconds(age), age <= INTERVALS_MAX * interval)
+        (place, show::seconds(age), age <= f64::from(CHECKPOINT_INTERVALS_MAX) * interval)
     };
     Ok(Proof { last, places: metrics.checkpoint_ages().into_iter().map(place).collect() })
 }

@@ -48,16 +48,16 @@ impl WriteError {
 impl Writer {
     /// Adds events to the audit transaction, which it opens if need be; by COPY, unless some of them may be there already. COPY is refused where one is, and says so.
     pub(super) async fn deliver(&mut self, events: &Events) -> Result<(), WriteError> {
+        // Awaited: what is sent behind a BEGIN that fails would be committed by itself.
+        self.open().await?;
         if events.is_empty() {
-            return self.open().await;
+            return Ok(());
         }
-        let savepoint = match (self.is_open, self.has_savepoint) {
-            (false, _) => "BEGIN; SAVEPOINT events",
-            (true, false) => "SAVEPOINT events",
-            // One is enough, or they would pile up.
-            (true, true) => "RELEASE SAVEPOINT events; SAVEPOINT events",
+        // One is enough, or they would pile up.
+        let savepoint = match std::mem::replace(&mut self.has_savepoint, true) {
+            true => "RELEASE SAVEPOINT events; SAVEPOINT events",
+            false => "SAVEPOINT events",
         };
-        (self.is_open, self.has_savepoint) = (true, true);
         self.leaves.truncate(0);
         if self.may_exist() || self.is_copy_refused {
             answered(self.timeout, "begin", self.session.client.batch_execute(savepoint)).await?;
