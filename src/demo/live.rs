@@ -152,14 +152,14 @@ fn sentences(settings: &Settings) -> HashMap<String, String> {
     pairs.collect()
 }
 
-/// What was there before, and three lines to try.
+/// What was there before, and three lines to try. Gives how many of those events the sidecar wrote: not what the record had before it.
 async fn introduce(cluster: &Cluster, audit: &Session) -> Result<u64, DemoError> {
-    const QUERY: &str = "SELECT count(*), min(timestamp) FROM public.events";
+    const QUERY: &str = "SELECT count(*), min(timestamp), (SELECT coalesce(sum(events), 0)::bigint FROM portal_audit.progress) FROM public.events";
     let row = audit.client.query_one(QUERY, &[]).await.map_err(failed)?;
     let since: Option<DateTime<Utc>> = row.get(1);
     let since = since.map_or_else(String::new, |since| since.format(" since %Y-%m-%d").to_string());
-    let past = row.get::<_, i64>(0).unsigned_abs();
-    let events = count(past);
+    let past = row.get::<_, i64>(2).unsigned_abs();
+    let events = count(row.get::<_, i64>(0).unsigned_abs());
     tell(&format!(
         "{events} events of what existed{since}; now what happens. Ctrl-C ends it and leaves nothing.\n"
     ));
