@@ -59,7 +59,7 @@ BEGIN
   facility := p_facility;
   resources_active := p.active;
   resources_total := p.resources;
-  -- A history does not tell how many are allocated, for which all days are summed.
+  -- A history does not tell how many are allocated, for which all days are summed, nor since when, which it tells by itself.
   IF p_counts THEN
     SELECT coalesce(sum(d.allocated), 0) INTO before_today FROM portal_audit.facility_days d WHERE d.facility = p_facility AND d.day < (midnight AT TIME ZONE 'UTC')::date;
   END IF;
@@ -132,19 +132,21 @@ BEGIN
                   to_char(n.until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI "UTC"'), n.note);
   ELSE
     state := 'up';
-    since := greatest(
-      CASE WHEN p.is_whole AND p.resources > 0 THEN portal_audit.facility_since(p_facility, p_at, 'whole', share) ELSE p.at END,
-      (SELECT max(least(coalesce(k.ended_at, k.until + overdue), k.until + overdue)) FROM portal_audit.maintenance k
-        WHERE k.facility = p_facility AND k.from_time <= p_at AND coalesce(k.ended_at, 'infinity') > k.from_time),
-      CASE WHEN reachable THEN (SELECT min(k.at) FROM portal_audit.facility_probes k WHERE k.facility = p_facility AND k.at <= p_at
-             AND k.at > (SELECT max(o.at) FROM portal_audit.facility_probes o WHERE o.facility = p_facility AND NOT o.reachable AND o.at <= p_at)) END);
+    IF p_counts THEN
+      since := greatest(
+        CASE WHEN p.is_whole AND p.resources > 0 THEN portal_audit.facility_since(p_facility, p_at, 'whole', share) ELSE p.at END,
+        (SELECT max(least(coalesce(k.ended_at, k.until + overdue), k.until + overdue)) FROM portal_audit.maintenance k
+          WHERE k.facility = p_facility AND k.from_time <= p_at AND coalesce(k.ended_at, 'infinity') > k.from_time),
+        CASE WHEN reachable THEN (SELECT min(k.at) FROM portal_audit.facility_probes k WHERE k.facility = p_facility AND k.at <= p_at
+               AND k.at > (SELECT max(o.at) FROM portal_audit.facility_probes o WHERE o.facility = p_facility AND NOT o.reachable AND o.at <= p_at)) END);
+    END IF;
     why := concat_ws(', and ',
       CASE WHEN p.resources > 0 THEN format(CASE WHEN p.is_whole THEN '%s of its %s resources are active' ELSE '%s of the %s of its resources that the record tells of are active' END, p.active, p.resources) END,
       CASE WHEN reachable THEN 'its address answers' END,
       CASE WHEN p.active = 0 AND succeeded > 0 THEN format('materializations on it succeeded in the last %s hours', r->>'recent_hours') END);
   END IF;
 END $$;
-COMMENT ON FUNCTION portal_audit.facility_state IS 'State of one facility at a time, since when and why; state is NULL if the portal did not have it, allocated without p_counts. The rules stand above it and in portal_audit.facility_rules';
+COMMENT ON FUNCTION portal_audit.facility_state IS 'State of one facility at a time, since when and why; state is NULL if the portal did not have it. Without p_counts neither how many are allocated nor since when it is up. The rules stand above it and in portal_audit.facility_rules';
 
 -- By a loose index scan: one step for each facility, however many points it has.
 CREATE OR REPLACE FUNCTION portal_audit.facility_names() RETURNS TABLE (facility TEXT)

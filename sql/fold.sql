@@ -167,12 +167,22 @@ CREATE TABLE IF NOT EXISTS portal_audit.active (
   kind  TEXT NOT NULL,
   name  TEXT NOT NULL,
   first TIMESTAMPTZ NOT NULL,
+  last  TIMESTAMPTZ,
   PRIMARY KEY (kind, name)
 );
-COMMENT ON TABLE  portal_audit.active IS 'Since when users and projects are active; folded from events';
+-- It came later. Nobody folds between the column and what it holds of those that are there.
+DO $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'portal_audit.active'::regclass AND attname = 'last' AND NOT attisdropped) THEN
+    ALTER TABLE portal_audit.active ADD COLUMN last TIMESTAMPTZ;
+    UPDATE portal_audit.active a SET last = (SELECT max(d.last) FROM portal_audit.active_days d WHERE d.kind = a.kind AND d.name = a.name);
+  END IF;
+END $$;
+COMMENT ON TABLE  portal_audit.active IS 'From when to when users and projects are active; folded from events';
 COMMENT ON COLUMN portal_audit.active.kind IS 'As in portal_audit.active_days';
 COMMENT ON COLUMN portal_audit.active.name IS 'As in portal_audit.active_days';
 COMMENT ON COLUMN portal_audit.active.first IS 'First event of all';
+COMMENT ON COLUMN portal_audit.active.last IS 'Last event of all';
 
 -- How an event becomes points: by the convention of its type's name, so that a type that a mapping adds is understood without a change here.
 CREATE OR REPLACE FUNCTION portal_audit.shortened(p_name TEXT) RETURNS TEXT
@@ -316,8 +326,9 @@ BEGIN
     SELECT kind, portal_audit.short(name) AS name, (at AT TIME ZONE 'UTC')::date AS day, min(at) AS first, max(at) AS last
       FROM activity GROUP BY 1, 2, 3
   ), actives AS (
-    INSERT INTO portal_audit.active AS a (kind, name, first) SELECT kind, name, min(first) FROM days GROUP BY 1, 2
-    ON CONFLICT (kind, name) DO UPDATE SET first = excluded.first WHERE a.first > excluded.first
+    INSERT INTO portal_audit.active AS a (kind, name, first, last) SELECT kind, name, min(first), max(last) FROM days GROUP BY 1, 2
+    ON CONFLICT (kind, name) DO UPDATE SET first = least(a.first, excluded.first), last = greatest(a.last, excluded.last)
+     WHERE a.first > excluded.first OR a.last < excluded.last
   ), active_days AS (
     INSERT INTO portal_audit.active_days AS a (kind, name, day, first, last) SELECT * FROM days
     ON CONFLICT (kind, name, day) DO UPDATE SET first = LEAST(a.first, excluded.first), last = GREATEST(a.last, excluded.last)

@@ -112,7 +112,8 @@ END $$;
 COMMENT ON FUNCTION portal_audit.inherited IS 'State and facts of something under the names it had before';
 
 -- What was there at a time lasts still, began lately or lasted long; of most things, such as realizations, few did.
-CREATE INDEX IF NOT EXISTS lifetimes_long ON portal_audit.lifetimes (subject_type, ended) WHERE ended - began > interval '7 days';
+DROP INDEX IF EXISTS portal_audit.lifetimes_long;
+CREATE INDEX IF NOT EXISTS lifetimes_lasted ON portal_audit.lifetimes (subject_type, ended) INCLUDE (began) WHERE ended - began > interval '7 days';
 CREATE OR REPLACE FUNCTION portal_audit.alive(p_type TEXT, p_at TIMESTAMPTZ) RETURNS SETOF portal_audit.lifetimes LANGUAGE sql STABLE AS $$
   SELECT l.* FROM portal_audit.lifetimes l WHERE l.subject_type = p_type AND l.ended IS NULL AND l.began <= p_at
   UNION ALL
@@ -124,26 +125,33 @@ CREATE OR REPLACE FUNCTION portal_audit.alive(p_type TEXT, p_at TIMESTAMPTZ) RET
 $$;
 COMMENT ON FUNCTION portal_audit.alive IS 'Lifetimes of one subject type that a time lies in';
 
+-- The last point mostly says all: what it leaves open is looked for among those before it.
 CREATE OR REPLACE FUNCTION portal_audit.there(p_type TEXT, p_at TIMESTAMPTZ)
 RETURNS TABLE (name TEXT, within TEXT, since TIMESTAMPTZ, state TEXT, facts JSONB) LANGUAGE sql STABLE AS $$
   SELECT l.subject, l.within, l.began,
-         coalesce(s.state, CASE WHEN l.old_name IS NOT NULL THEN (portal_audit.inherited(l.subject_type, l.old_within, l.old_name, l.began_uuid)).state END),
-         coalesce(f.facts, CASE WHEN l.old_name IS NOT NULL THEN (portal_audit.inherited(l.subject_type, l.old_within, l.old_name, l.began_uuid)).facts END)
+         coalesce((n.last).state,
+           (SELECT p.state FROM portal_audit.lifetime_points p
+             WHERE p.subject_type = l.subject_type AND p.within = l.within AND p.subject = l.subject AND p.state IS NOT NULL AND p.at <= p_at
+               AND (p.at, p.lsn, p.n) >= (l.began, l.began_lsn, l.began_n)
+             ORDER BY p.at DESC, p.lsn DESC, p.n DESC, p.event_uuid DESC LIMIT 1),
+           CASE WHEN l.old_name IS NOT NULL THEN (portal_audit.inherited(l.subject_type, l.old_within, l.old_name, l.began_uuid)).state END),
+         coalesce((n.last).facts,
+           (SELECT p.facts FROM portal_audit.lifetime_points p
+             WHERE p.subject_type = l.subject_type AND p.within = l.within AND p.subject = l.subject AND p.facts IS NOT NULL AND p.at <= p_at
+               AND (p.at, p.lsn, p.n) >= (l.began, l.began_lsn, l.began_n)
+             ORDER BY p.at DESC, p.lsn DESC, p.n DESC, p.event_uuid DESC LIMIT 1),
+           CASE WHEN l.old_name IS NOT NULL THEN (portal_audit.inherited(l.subject_type, l.old_within, l.old_name, l.began_uuid)).facts END)
     FROM portal_audit.alive(p_type, p_at) l
-    LEFT JOIN LATERAL (SELECT p.state FROM portal_audit.lifetime_points p
-           WHERE p.subject_type = l.subject_type AND p.within = l.within AND p.subject = l.subject AND p.state IS NOT NULL AND p.at <= p_at
-             AND (p.at, p.lsn, p.n) >= (l.began, l.began_lsn, l.began_n)
-           ORDER BY p.at DESC, p.lsn DESC, p.n DESC, p.event_uuid DESC LIMIT 1) AS s ON true
     -- A leaf of the index is read as a whole, as far as it fits: so what is near in time is asked for first.
     LEFT JOIN LATERAL (SELECT coalesce(
-        (SELECT p.facts FROM portal_audit.lifetime_points p
-          WHERE p.subject_type = l.subject_type AND p.within = l.within AND p.subject = l.subject AND p.facts IS NOT NULL AND p.at <= p_at
+        (SELECT p FROM portal_audit.lifetime_points p
+          WHERE p.subject_type = l.subject_type AND p.within = l.within AND p.subject = l.subject AND p.at <= p_at
             AND p.at > p_at - interval '30 days' AND (p.at, p.lsn, p.n) >= (l.began, l.began_lsn, l.began_n)
           ORDER BY p.at DESC, p.lsn DESC, p.n DESC, p.event_uuid DESC LIMIT 1),
-        (SELECT p.facts FROM portal_audit.lifetime_points p
-          WHERE p.subject_type = l.subject_type AND p.within = l.within AND p.subject = l.subject AND p.facts IS NOT NULL AND p.at <= p_at
+        (SELECT p FROM portal_audit.lifetime_points p
+          WHERE p.subject_type = l.subject_type AND p.within = l.within AND p.subject = l.subject AND p.at <= p_at
             AND (p.at, p.lsn, p.n) >= (l.began, l.began_lsn, l.began_n)
-          ORDER BY p.at DESC, p.lsn DESC, p.n DESC, p.event_uuid DESC LIMIT 1)) AS facts OFFSET 0) AS f ON true
+          ORDER BY p.at DESC, p.lsn DESC, p.n DESC, p.event_uuid DESC LIMIT 1)) AS last OFFSET 0) AS n ON true
 $$;
 COMMENT ON FUNCTION portal_audit.there IS 'What of one subject type was there at a time, with its state and facts then; since: from when on under that name';
 
@@ -215,8 +223,9 @@ RETURNS TABLE (member TEXT, member_kind TEXT, role TEXT, state TEXT, began TIMES
 $$;
 COMMENT ON FUNCTION portal_audit.members_between IS 'Memberships that held at some moment of a span, each role from when to when; ended NULL: it still holds';
 
+-- Of these there were so many that the planner expects thousands where some hundreds stood: to compile such a plan takes longer than to run it.
 CREATE OR REPLACE FUNCTION portal_audit.resources_held(p_at TIMESTAMPTZ DEFAULT now())
-RETURNS TABLE (resource TEXT, subject_type TEXT, subject TEXT, project TEXT, experiment TEXT, since TIMESTAMPTZ) LANGUAGE sql STABLE AS $$
+RETURNS TABLE (resource TEXT, subject_type TEXT, subject TEXT, project TEXT, experiment TEXT, since TIMESTAMPTZ) LANGUAGE sql STABLE SET jit = off AS $$
   SELECT p.resource, l.subject_type, l.subject, p.project, p.experiment, p.at
     FROM (SELECT * FROM portal_audit.alive('realization', p_at) UNION ALL SELECT * FROM portal_audit.alive('materialization', p_at)) AS l
    CROSS JOIN LATERAL (
@@ -246,13 +255,13 @@ $$;
 COMMENT ON FUNCTION portal_audit.resource_history IS 'Who held a physical resource from when to when; ended NULL: still';
 
 CREATE OR REPLACE FUNCTION portal_audit.realizations(p_at TIMESTAMPTZ DEFAULT now())
-RETURNS TABLE (realization TEXT, project TEXT, experiment TEXT, since TIMESTAMPTZ) LANGUAGE sql STABLE AS $$
+RETURNS TABLE (realization TEXT, project TEXT, experiment TEXT, since TIMESTAMPTZ) LANGUAGE sql STABLE SET jit = off AS $$
   SELECT t.name, t.facts ->> 'project', t.facts ->> 'experiment', t.since FROM portal_audit.there('realization', p_at) t
 $$;
 COMMENT ON FUNCTION portal_audit.realizations IS 'Realizations that stood at a time';
 
 CREATE OR REPLACE FUNCTION portal_audit.materializations(p_at TIMESTAMPTZ DEFAULT now())
-RETURNS TABLE (materialization TEXT, project TEXT, experiment TEXT, status TEXT, since TIMESTAMPTZ) LANGUAGE sql STABLE AS $$
+RETURNS TABLE (materialization TEXT, project TEXT, experiment TEXT, status TEXT, since TIMESTAMPTZ) LANGUAGE sql STABLE SET jit = off AS $$
   SELECT t.name, t.facts ->> 'project', t.facts ->> 'experiment', t.state, t.since FROM portal_audit.there('materialization', p_at) t
 $$;
 COMMENT ON FUNCTION portal_audit.materializations IS 'Materializations at a time; status NULL: still being made';
@@ -356,8 +365,9 @@ REVOKE ALL ON FUNCTION portal_audit.counted FROM PUBLIC;
 -- Last sign of activity until a time of all that were active by then.
 CREATE OR REPLACE FUNCTION portal_audit.last_active(p_kind TEXT, p_at TIMESTAMPTZ) RETURNS TABLE (name TEXT, last TIMESTAMPTZ) LANGUAGE sql STABLE AS $$
   SELECT a.name, least(d.last, p_at) FROM portal_audit.active a
-   -- As in portal_audit.there.
+   -- Of the present the last one is known; of the past, as in portal_audit.there.
    CROSS JOIN LATERAL (SELECT coalesce(
+        CASE WHEN a.last <= p_at THEN a.last END,
         (SELECT d.last FROM portal_audit.active_days d
           WHERE d.kind = a.kind AND d.name = a.name AND d.day BETWEEN (p_at AT TIME ZONE 'UTC')::date - 6 AND (p_at AT TIME ZONE 'UTC')::date AND d.first <= p_at
           ORDER BY d.day DESC LIMIT 1),
@@ -378,12 +388,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET j
   UNION ALL SELECT 'realizations', count(*) FROM portal_audit.alive('realization', p_at)
   UNION ALL SELECT 'materializations', count(*) FROM portal_audit.alive('materialization', p_at)
   UNION ALL
-  SELECT n.name, portal_audit.counted(n.types, p_at)
-    FROM (VALUES ('logins', ARRAY['login_succeeded', 'login_refreshed']), ('logins.failed', ARRAY['login_failed'])) AS n (name, types)
-  UNION ALL
-  SELECT n.name || '.within_' || s.name, portal_audit.counted(n.types, p_at) - portal_audit.counted(n.types, p_at - s.length)
-    FROM (VALUES ('logins', ARRAY['login_succeeded', 'login_refreshed']), ('logins.failed', ARRAY['login_failed'])) AS n (name, types)
-   CROSS JOIN (VALUES ('24_hours', interval '24 hours'), ('7_days', interval '168 hours'), ('30_days', interval '720 hours')) AS s (name, length)
+  SELECT CASE c.span WHEN '' THEN c.name ELSE c.name || '.within_' || c.span END,
+         CASE c.span WHEN '' THEN c.number ELSE max(c.number) FILTER (WHERE c.span = '') OVER (PARTITION BY c.name) - c.number END
+    FROM (SELECT n.name, s.span, portal_audit.counted(n.types, p_at - s.length) AS number
+            FROM (VALUES ('logins', ARRAY['login_succeeded', 'login_refreshed']), ('logins.failed', ARRAY['login_failed'])) AS n (name, types)
+           CROSS JOIN (VALUES ('', interval '0'), ('24_hours', '24 hours'), ('7_days', '168 hours'), ('30_days', '720 hours')) AS s (span, length) OFFSET 0) AS c
 $$;
 COMMENT ON FUNCTION portal_audit.totals IS 'The quick ones among portal_audit.stats: how many of each thing there were at a time, and logins';
 REVOKE ALL ON FUNCTION portal_audit.totals FROM PUBLIC;

@@ -30,7 +30,7 @@ const NOTICE_OUR_END: &str = "SELECT set_config('client_connection_check_interva
 const INVALID_VALUE: &str = "22023";
 
 /// Whether the schema is there, and of this version (the number that the script leaves at its end), and the tables that are written here.
-const PROBE: &str = "SELECT coalesce(obj_description(to_regnamespace('portal_audit'), 'pg_namespace') = 'portal-audit, schema 3', false) AND NOT EXISTS (SELECT FROM unnest(ARRAY['public.events', 'portal_audit.progress', 'portal_audit.names', 'portal_audit.event_types', 'portal_audit.unmapped', 'portal_audit.attempts', 'portal_audit.gaps', 'portal_audit.coverage', 'portal_audit.trees', 'portal_audit.seals']) AS wanted WHERE to_regclass(wanted) IS NULL)";
+const PROBE: &str = "SELECT coalesce(obj_description(to_regnamespace('portal_audit'), 'pg_namespace') = 'portal-audit, schema 4', false) AND NOT EXISTS (SELECT FROM unnest(ARRAY['public.events', 'portal_audit.progress', 'portal_audit.names', 'portal_audit.event_types', 'portal_audit.unmapped', 'portal_audit.attempts', 'portal_audit.gaps', 'portal_audit.coverage', 'portal_audit.trees', 'portal_audit.seals']) AS wanted WHERE to_regclass(wanted) IS NULL)";
 
 /// Creates the schema `portal_audit` where it is missing or older.
 ///

@@ -171,6 +171,13 @@ async fn two_who_fold_at_once_take_nothing_twice() {
         value::<i64>(&audit, "SELECT sum(events)::bigint FROM portal_audit.daily").await,
         33
     );
+    // Nor does it tell when each was active last.
+    let last = "SELECT count(*) FROM portal_audit.active a WHERE a.last = (SELECT max(d.last) FROM portal_audit.active_days d WHERE d.kind = a.kind AND d.name = a.name)";
+    let actives: i64 = value(&audit, "SELECT count(*) FROM portal_audit.active").await;
+    assert!(actives > 0);
+    run(&audit, "ALTER TABLE portal_audit.active DROP COLUMN last").await;
+    run(&audit, sql::audit()).await;
+    assert_eq!(value::<i64>(&audit, last).await, actives);
     // What retention took away before it was folded is passed over.
     run(&audit, "SELECT portal_audit.record('user_created', '', 'late', 'user', NULL, true, NULL, '{}'); DELETE FROM public.events WHERE subject = 'late'").await;
     assert_eq!(fold(&audit, 20).await, 1);

@@ -19,7 +19,7 @@ CREATE PROCEDURE oracle.whole() LANGUAGE sql AS $$
     SELECT 'user', subject, at FROM oracle.e WHERE event_type IN ('login_succeeded', 'login_refreshed') AND success UNION ALL
     SELECT 'project', facts ->> 'project', at FROM oracle.e WHERE facts ->> 'project' <> '' AND subject_type IN ('experiment', 'realization', 'materialization', 'xdc')) AS a
    GROUP BY 1, 2, 3;
-  INSERT INTO oracle.active SELECT kind, name, min(first) FROM oracle.active_days GROUP BY 1, 2;
+  INSERT INTO oracle.active SELECT kind, name, min(first), max(last) FROM oracle.active_days GROUP BY 1, 2;
   INSERT INTO oracle.membership_points SELECT subject_type, name, target, CASE lower(facts ->> 'kind') WHEN 'projectmember' THEN 'project' ELSE 'user' END, at, lsn, n, event_uuid,
          CASE WHEN event_type !~ 'deleted$' THEN lower(coalesce(facts ->> 'role', 'member')) END,
          CASE WHEN event_type !~ 'deleted$' THEN lower(coalesce(facts ->> 'state', CASE WHEN event_type ~ 'requested$' THEN 'pending' ELSE 'active' END)) END
