@@ -14,7 +14,7 @@
 //! The walsender is told only a position that the write task has committed as progress; so at every instant the slot's `confirmed_flush_lsn` ≤ progress. A keepalive's `wal_end` may be confirmed when the stream stands between transactions: the server has sent everything before it, and what commits later is sent whole, from wherever it began. It goes the same way, through the write task, because progress must not fall behind the slot.
 //!
 //! # Group commit
-//! The write task takes one batch at a time. While it commits, the read task gathers the next: one transaction when the source is idle, thousands when we are behind.
+//! While the write task commits, the read task gathers the next batch: one transaction when the source is idle, thousands when we are behind. Then the events of the next batch are copied while the one before it is finished, in a second session.
 
 mod attempts;
 mod confirm;
@@ -29,6 +29,7 @@ mod read;
 mod reload;
 mod retry;
 mod start;
+mod write;
 
 pub use start::identify;
 
@@ -36,25 +37,19 @@ use crate::{
     chain::chain,
     config::{Settings, Source},
     continuity::Acceptance,
-    lsn::Lsn,
     metrics::{Metrics, SourceMetrics, State},
     translate::{
         Batch,
-        attempt::Teller,
         names::NameKey,
         picture::{self, Change, Look},
     },
-    write::{End, Ends, Writer},
+    write::{End, Ends},
 };
 pub use fault::{Fault, NoPublication};
 use keeper::{Keeper, Standing};
 pub use reload::try_settings;
 use retry::Retry;
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch},
     task::JoinSet,
@@ -67,7 +62,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(8);
 /// What the write task is asked.
 #[derive(Debug)]
 enum Work {
-    /// A batch; without an `end` the first pieces of a large transaction. The permit says, when dropped, that the write task is idle.
+    /// A batch; without an `end` the first pieces of a large transaction. The permit says, when dropped, that the write task takes another.
     Write { batch: Arc<Batch>, end: Option<End>, idle: OwnedSemaphorePermit },
     /// Names, as of everything that was sent before.
     LookUp { keys: Vec<NameKey>, answer: oneshot::Sender<Vec<Option<String>>> },
@@ -258,8 +253,10 @@ async fn session(
     let reader = read::Reader::new((settings, source), translator, horizon, work, signals, end_lsn);
     tasks.spawn(reader.run(frames, stop.clone()));
     let fingerprint = picture::fingerprint(&source.mapping, &source.publication);
-    let told = (fingerprint, metrics.clone());
-    tasks.spawn(write(writer, teller, told, stored, written, work_taken));
+    let metrics = metrics.clone();
+    let opener = write::Opener::new(settings, source);
+    let task = write::Task { writer, opener, teller, fingerprint, metrics, stored, written };
+    tasks.spawn(task.run(work_taken));
     let confirm_interval = Duration::from_millis(settings.limits.confirm_interval_ms);
     tasks.spawn(confirm::confirm(status, written_seen.clone(), replies, confirm_interval));
     let drained = async {
@@ -298,50 +295,6 @@ async fn first_fault(mut tasks: JoinSet<Result<(), Fault>>) -> Result<(), Fault>
         }
     }
     first
-}
-
-/// The write task: one batch after the other, and after each commit the new position.
-async fn write(
-    mut writer: Writer,
-    teller: Teller,
-    (fingerprint, metrics): (String, SourceMetrics),
-    stored: Arc<Notify>,
-    written: watch::Sender<Lsn>,
-    // Dropped first, so that whoever sees the other end sees this one's too.
-    mut work: mpsc::Receiver<Work>,
-) -> Result<(), Fault> {
-    while let Some(work) = work.recv().await {
-        match work {
-            Work::Write { batch, end, idle } => {
-                let began = Instant::now();
-                writer.write(&batch, end).await.map_err(Fault::Write)?;
-                let took = began.elapsed();
-                drop(idle);
-                written.send_replace(writer.end_lsn());
-                metrics.wrote(&batch, end, took);
-                if !batch.attempts.is_empty() {
-                    stored.notify_one();
-                }
-            }
-            Work::LookUp { keys, answer } => {
-                let names = writer.look_up(&keys).await.map_err(Fault::Write)?;
-                // The read task may have been stopped meanwhile.
-                drop(answer.send(names));
-            }
-            Work::WaitingAttempts { answer } => {
-                let waiting = writer.waiting_attempts().await.map_err(Fault::Write)?;
-                drop(answer.send(waiting));
-            }
-            Work::EndAttempts { ends } => {
-                writer.end_attempts(&ends, &teller).await.map_err(Fault::Write)?;
-            }
-            Work::Look { look, answer } => {
-                let changes = writer.look(&look, &fingerprint).await.map_err(Fault::Write)?;
-                drop(answer.send(changes));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Completes when the process is asked to stop, by SIGTERM or Ctrl-C.

@@ -82,8 +82,8 @@ pub fn audit() -> &'static str {
 #[must_use]
 pub fn audit_for(settings: &Settings) -> String {
     let role = settings.audit.user();
-    // Each source has a session that writes and one that asks for names, and an old one may linger while a new one begins.
-    let connections = settings.sources.len() * 4 + 4;
+    // Each source has two sessions that write and one that asks for names, and old ones may linger while new ones begin.
+    let connections = settings.sources.len() * 6 + 4;
     let login = LOGIN_SQL
         .replace("{{role}}", &literal(role))
         .replace("{{role_text}}", role)

@@ -4,6 +4,8 @@
 //!
 //! # Which way is fast
 //! A small batch is one prepared statement, one round trip. A large one is a binary COPY, which costs the audit database about two thirds of an INSERT. Neither passes over a row that exists: where one is refused for that, the batch, and the next as long as there are others, are inserted with `ON CONFLICT DO NOTHING`: ids are deterministic, and a row that is there is the same row, with its leaf.
+//!
+//! Where large batches follow each other, the events of one are copied while the one before it is finished, in a second session (`steps`).
 
 use crate::{
     connect::{self, Session},
@@ -13,10 +15,7 @@ use crate::{
     tuple::Operation,
 };
 use std::{future::Future, pin::pin, time::Duration};
-use tokio_postgres::{
-    Statement,
-    types::{PgLsn, ToSql},
-};
+use tokio_postgres::types::{PgLsn, ToSql};
 
 /// The DDL of the audit database: tables, proof, what admins query, retention, who sees what, facilities, and its version.
 pub const AUDIT_SQL: &str = concat!(
@@ -123,20 +122,12 @@ pub struct End {
 /// Writes one source's events.
 #[derive(Debug)]
 pub struct Writer {
-    session: Session,
+    hand: Hand,
+    /// In it the events of the next batch are copied while one is finished.
+    spare: Option<Hand>,
     source: String,
     entities: Vec<String>,
     timeout: Duration,
-    /// Passes over events that are there; gives the ids of the others.
-    insert: Statement,
-    /// Is refused where an event is there.
-    insert_new: Statement,
-    copy: Statement,
-    insert_and_advance: Statement,
-    advance: Statement,
-    seal: Statement,
-    give_names: Statement,
-    forget_names: Statement,
     /// Where progress stands.
     end_lsn: Lsn,
     /// An audit transaction is open and holds the first pieces of a large source transaction.
@@ -166,9 +157,15 @@ struct Totals {
     events: u64,
 }
 
+impl Totals {
+    fn add(&mut self, batch: &Batch) {
+        self.transactions += batch.transactions;
+        self.changes += batch.changes;
+        self.events += batch.events.len() as u64;
+    }
+}
+
 const EVENT_COLUMNS: &str = "event_uuid, timestamp, event_type, caller, subject, subject_type, target, success, error_message, payload";
-const EVENTS_OF_ARRAYS: &str = "unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::text[], $10::text[]) AS e (event_uuid, timestamp, event_type, caller, subject, subject_type, target, success, error_message, payload)";
-const EVENT_VALUES: &str = "e.event_uuid, e.timestamp, e.event_type, e.caller, e.subject, e.subject_type, e.target, e.success, e.error_message, e.payload::jsonb";
 
 /// Runs a query of the audit database within the time that it has to answer.
 async fn answered<T>(
@@ -241,42 +238,16 @@ impl Writer {
         end_lsn: Lsn,
         timeout: Duration,
     ) -> Result<Self, WriteError> {
-        const ADVANCE: &str = "portal_audit.advance";
-        let (tree_size, is_guarded) = seal::load_tree(&session, source, timeout).await?;
-        let prepare = async |sql: String| {
-            answered(timeout, "prepare its statements", session.client.prepare(&sql)).await
-        };
-        let into =
-            format!("INSERT INTO public.events ({EVENT_COLUMNS}) SELECT {EVENT_VALUES} FROM");
-        let pass_over = "ON CONFLICT DO NOTHING RETURNING event_uuid";
-        let insert = prepare(format!("{into} {EVENTS_OF_ARRAYS} {pass_over}")).await?;
-        let insert_new = prepare(format!("{into} {EVENTS_OF_ARRAYS}")).await?;
-        let copy = format!("COPY public.events ({EVENT_COLUMNS}) FROM STDIN (FORMAT binary)");
-        let copy = prepare(copy).await?;
         const HELD: &str = "SELECT row_security_active('public.events'::regclass)";
+        let (tree_size, is_guarded) = seal::load_tree(&session, source, timeout).await?;
         let held = session.client.query_one(HELD, &[]);
         let is_held: bool = answered(timeout, "look at its policies", held).await?.get(0);
-        let insert_and_advance = prepare(format!(
-            "{into} {ADVANCE}($11, $12, $13, $14, $15, $16, $17, $18) AS moved, {SEAL}($11, $19, $20, $21, $22) AS sealed, {EVENTS_OF_ARRAYS}"
-        ))
-        .await?;
-        let advance = prepare(format!("SELECT {ADVANCE}($1, $2, $3, $4, $5, $6, $7, $8)")).await?;
-        let seal = prepare(format!("SELECT {SEAL}($1, $2, $3, $4, $5)")).await?;
-        let give_names = prepare(GIVE_NAMES.to_owned()).await?;
-        let forget_names = prepare(FORGET_NAMES.to_owned()).await?;
         Ok(Self {
-            session,
+            hand: Hand::new(session, timeout).await?,
+            spare: None,
             source: source.to_owned(),
             entities: mapping.entities(),
             timeout,
-            insert,
-            insert_new,
-            copy,
-            insert_and_advance,
-            advance,
-            seal,
-            give_names,
-            forget_names,
             end_lsn,
             is_open: false,
             has_savepoint: false,
@@ -301,9 +272,7 @@ impl Writer {
     /// # Errors
     /// Nothing of an audit transaction that fails is written; the writer is of no use then.
     pub async fn write(&mut self, batch: &Batch, end: Option<End>) -> Result<(), WriteError> {
-        self.pending.transactions += batch.transactions;
-        self.pending.changes += batch.changes;
-        self.pending.events += batch.events.len() as u64;
+        self.pending.add(batch);
         let plain = batch.names.is_empty()
             && batch.emptied.is_empty()
             && batch.unmapped.is_empty()
@@ -324,11 +293,16 @@ impl Writer {
             _ => self.write_pieces(batch, end).await?,
         }
         if let Some(end) = end {
-            self.end_lsn = end.end_lsn;
-            self.pending = Totals::default();
-            (self.is_open, self.has_savepoint) = (false, false);
+            self.committed(end);
         }
         Ok(())
+    }
+
+    /// The audit transaction has ended, and progress is there.
+    fn committed(&mut self, end: End) {
+        self.end_lsn = end.end_lsn;
+        self.pending = Totals::default();
+        (self.is_open, self.has_savepoint) = (false, false);
     }
 
     /// A piece of an audit transaction, and its end if this is the last one.
@@ -363,7 +337,7 @@ impl Writer {
             let changes = i64::try_from(*changes).unwrap_or(i64::MAX);
             let parameters: [&(dyn ToSql + Sync); 4] =
                 [&self.source, &&**relation, &operation, &changes];
-            let query = self.session.client.execute(QUERY, &parameters);
+            let query = self.hand.session.client.execute(QUERY, &parameters);
             answered(self.timeout, "count unmapped changes", query).await?;
         }
         Ok(())
@@ -371,7 +345,7 @@ impl Writer {
 
     async fn open(&mut self) -> Result<(), WriteError> {
         if !self.is_open {
-            let begin = self.session.client.batch_execute("BEGIN");
+            let begin = self.hand.session.client.batch_execute("BEGIN");
             answered(self.timeout, "begin", begin).await?;
             self.is_open = true;
         }
@@ -391,22 +365,25 @@ mod coverage;
 mod deliver;
 mod diverged;
 mod gap;
+mod hand;
 mod names;
 mod parameters;
 mod prepare;
 mod reconcile;
 mod seal;
 mod stale;
+mod steps;
 mod types;
 mod whole;
 pub use attempts::Ends;
 pub use coverage::load_covered;
 pub use diverged::store_timeline;
 pub use gap::{begin_anew, count_gaps, open_gap};
+use hand::Hand;
 pub use names::look_up;
-use names::{FORGET_NAMES, GIVE_NAMES};
 use parameters::{Arrays, Moved};
 pub use prepare::{Looked, look, prepare};
-use seal::{Leaves, SEAL};
+use seal::Leaves;
 pub use stale::sign_in;
+pub use steps::Copied;
 pub use types::{KeptType, kept_types, store_event_types};

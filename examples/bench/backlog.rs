@@ -187,15 +187,20 @@ const WRITING: &str = "SELECT pid FROM pg_stat_activity WHERE usename = 'sidecar
 #[derive(Debug, Default)]
 struct Backends {
     known: HashMap<u32, f64>,
+    looks: u64,
 }
+
+/// Backends that come later are found at each so many looks.
+const LOOKS: u64 = 20;
 
 impl Backends {
     async fn look(&mut self, session: &Session, pids: &str) -> Result<()> {
-        if self.known.is_empty() {
+        if self.known.is_empty() || self.looks.is_multiple_of(LOOKS) {
             for row in session.client.query(pids, &[]).await? {
-                self.known.insert(u32::try_from(row.get::<_, i32>(0))?, 0.0);
+                self.known.entry(u32::try_from(row.get::<_, i32>(0))?).or_default();
             }
         }
+        self.looks += 1;
         for (pid, seconds) in &mut self.known {
             *seconds = cpu_seconds(*pid, false).unwrap_or(*seconds);
         }

@@ -29,10 +29,10 @@ pub(super) struct Lookup {
     handed: Handed,
 }
 
-/// What the write task got last; it may be written by now. What it got before is written, or it would not have got more: but for the pieces of one audit transaction, which are written together.
+/// What the write task got last; it may be written by now. What it got before these two is written, or it would not have got more: but for the pieces of one audit transaction, which are written together.
 #[derive(Debug, Default)]
 struct Handed {
-    batch: Option<Arc<Batch>>,
+    batches: [Option<Arc<Batch>>; 2],
     /// The audit transaction stays open for more.
     is_open: bool,
     /// It is not the whole of its audit transaction, and the other pieces are not known here any more.
@@ -43,12 +43,13 @@ impl Handed {
     fn hand(&mut self, batch: &Arc<Batch>, is_end: bool) {
         self.is_piece = self.is_open || !is_end;
         self.is_open = !is_end;
-        self.batch = Some(Arc::clone(batch));
+        let [_, last] = std::mem::take(&mut self.batches);
+        self.batches = [last, Some(Arc::clone(batch))];
     }
 
     /// Whether one of these names may be in what is not written.
     fn may_give(&self, wanted: &HashSet<(usize, &str)>) -> bool {
-        self.is_piece || self.batch.as_deref().is_some_and(|batch| gives(batch, wanted))
+        self.is_piece || self.batches.iter().flatten().any(|batch| gives(batch, wanted))
     }
 }
 
@@ -138,5 +139,8 @@ mod tests {
         assert!(may_give(&handed, "b"), "the first piece may not be written yet");
         handed.hand(&batch("d"), true);
         assert!(!may_give(&handed, "b") && may_give(&handed, "d"));
+        assert!(may_give(&handed, "c"), "it may be finished while the next is copied");
+        handed.hand(&batch("e"), true);
+        assert!(!may_give(&handed, "c") && may_give(&handed, "d") && may_give(&handed, "e"));
     }
 }

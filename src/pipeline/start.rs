@@ -115,7 +115,7 @@ pub(super) async fn start(
     let first = First { settings, source, session, catalog: &catalog, place };
     let (writer, from) = match plan {
         Ok(Plan::Create { drop_first }) => {
-            first.create(audit, &mut replication, drop_first, &mut translator).await?
+            Box::pin(first.create(audit, &mut replication, drop_first, &mut translator)).await?
         }
         Ok(Plan::Resume { from }) => {
             let (audit, _) = first.cross(audit, progress, crossing).await?;

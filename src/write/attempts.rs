@@ -79,7 +79,7 @@ impl Writer {
                 &WAITING_MAX,
                 &STATEMENTS_MAX,
             ];
-            let query = self.session.client.query_one(QUERY, &parameters);
+            let query = self.hand.session.client.query_one(QUERY, &parameters);
             let row = answered(self.timeout, "keep attempts", query).await?;
             self.count(NO_RELATION, REFUSED, row.get(0)).await?;
         }
@@ -92,7 +92,7 @@ impl Writer {
             return Ok(());
         }
         let parameters: [&(dyn ToSql + Sync); 4] = [&self.source, &relation, &operation, &number];
-        let query = self.session.client.execute(COUNT, &parameters);
+        let query = self.hand.session.client.execute(COUNT, &parameters);
         answered(self.timeout, "count attempts", query).await.map(drop)
     }
 
@@ -103,7 +103,7 @@ impl Writer {
     pub async fn waiting_attempts(&self) -> Result<Vec<i64>, WriteError> {
         const QUERY: &str = "SELECT xid FROM portal_audit.attempts WHERE source = $1";
         let parameters: [&(dyn ToSql + Sync); 1] = [&self.source];
-        let query = self.session.client.query(QUERY, &parameters);
+        let query = self.hand.session.client.query(QUERY, &parameters);
         let rows = answered(self.timeout, "read attempts", query).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
@@ -137,7 +137,8 @@ impl Writer {
         let written = events.len() as u64;
         if own {
             self.count_events(written).await?;
-            answered(self.timeout, "commit", self.session.client.batch_execute("COMMIT")).await?;
+            answered(self.timeout, "commit", self.hand.session.client.batch_execute("COMMIT"))
+                .await?;
             (self.is_open, self.has_savepoint) = (false, false);
         } else {
             self.pending = Totals { events: self.pending.events + written, ..self.pending };
@@ -148,7 +149,7 @@ impl Writer {
     async fn delete_attempts(&self, xids: &[i64]) -> Result<Vec<Failed>, WriteError> {
         const QUERY: &str = "WITH gone AS (DELETE FROM portal_audit.attempts WHERE source = $1 AND xid = ANY ($2) RETURNING *) SELECT xid, lsn, at, relation, operation, caller, flags, statements::text, left_out FROM gone ORDER BY lsn";
         let parameters: [&(dyn ToSql + Sync); 2] = [&self.source, &xids];
-        let query = self.session.client.query(QUERY, &parameters);
+        let query = self.hand.session.client.query(QUERY, &parameters);
         let rows = answered(self.timeout, "end attempts", query).await?;
         let failed = rows.iter().map(|row| Failed {
             xid: row.get(0),
@@ -172,7 +173,7 @@ impl Writer {
         }
         let events = i64::try_from(events).unwrap_or(i64::MAX);
         let parameters: [&(dyn ToSql + Sync); 2] = [&self.source, &events];
-        let query = self.session.client.execute(QUERY, &parameters);
+        let query = self.hand.session.client.execute(QUERY, &parameters);
         answered(self.timeout, "count events", query).await.map(drop)
     }
 }

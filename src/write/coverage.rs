@@ -62,7 +62,7 @@ impl Writer {
         look: &Look,
         fingerprint: &str,
     ) -> Result<Vec<Change>, WriteError> {
-        let last = load_covered(&self.session, &self.source, self.timeout).await?;
+        let last = load_covered(&self.hand.session, &self.source, self.timeout).await?;
         let Some(last) = last.filter(|last| last.origin == look.origin) else {
             let first = Covered::first(look, fingerprint);
             self.store(FIRST, &first, None).await?;
@@ -78,13 +78,14 @@ impl Writer {
                 (&self.source, PgLsn::from(look.before.0.0), look.before.1.to_utc());
             let (old_lsn, old_at) = (PgLsn::from(last.lsn.0), last.time.to_utc());
             let parameters: [&(dyn ToSql + Sync); 5] = [source, &lsn, &at, &old_lsn, &old_at];
-            let query = self.session.client.execute(CONFIRM, &parameters);
+            let query = self.hand.session.client.execute(CONFIRM, &parameters);
             answered(self.timeout, "store the time of a look", query).await?;
             return Ok(changes);
         }
         let own = !self.is_open;
         if own {
-            answered(self.timeout, "begin", self.session.client.batch_execute("BEGIN")).await?;
+            answered(self.timeout, "begin", self.hand.session.client.batch_execute("BEGIN"))
+                .await?;
         }
         let stored = self.store(REPLACE, &last.after(look, fingerprint), Some(&last)).await?;
         let mut events = Events::default();
@@ -97,7 +98,8 @@ impl Writer {
         let written = events.len() as u64;
         if own {
             self.count_events(written).await?;
-            answered(self.timeout, "commit", self.session.client.batch_execute("COMMIT")).await?;
+            answered(self.timeout, "commit", self.hand.session.client.batch_execute("COMMIT"))
+                .await?;
         } else {
             self.pending = Totals { events: self.pending.events + written, ..self.pending };
         }
@@ -130,7 +132,7 @@ impl Writer {
         if let Some((lsn, at)) = &last {
             parameters.extend([lsn as &(dyn ToSql + Sync), at]);
         }
-        let query = self.session.client.execute(query, &parameters);
+        let query = self.hand.session.client.execute(query, &parameters);
         answered(self.timeout, "store what is covered", query).await
     }
 }

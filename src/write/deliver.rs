@@ -4,7 +4,7 @@
 //! `events` was given, so others may have put constraints and triggers on it. Where such a thing refuses one event, the piece is taken back to its savepoint and inserted in halves of halves until that event is alone; a stand-in takes its place ([`undeliverable`]), and the source transaction stays whole. What is refused for all, because of privileges, of space or of a column that is not there, is no event's fault: then nothing is written, and the pipeline waits or stops as for any fault. So it does where even the stand-in is refused.
 
 use super::parameters::{Arrays, put_event};
-use super::{COPY_CHUNK_BYTES, INSERT_EVENTS_MAX, Leaves, WriteError, Writer, answered};
+use super::{COPY_CHUNK_BYTES, Hand, INSERT_EVENTS_MAX, Leaves, WriteError, Writer, answered};
 use crate::{
     event::{Event, Events},
     translate::undeliverable::{self, Refusal},
@@ -60,7 +60,8 @@ impl Writer {
         };
         self.leaves.truncate(0);
         if self.may_exist() || self.is_copy_refused {
-            answered(self.timeout, "begin", self.session.client.batch_execute(savepoint)).await?;
+            answered(self.timeout, "begin", self.hand.session.client.batch_execute(savepoint))
+                .await?;
         } else if self.copy_all(savepoint, events).await? {
             self.count_leaves();
             return Ok(());
@@ -79,7 +80,7 @@ impl Writer {
     /// All by COPY, behind a savepoint, and their leaves behind them; `false` if that cannot be, and then none is there.
     async fn copy_all(&mut self, savepoint: &str, events: &Events) -> Result<bool, WriteError> {
         let mut leaves = std::mem::take(&mut self.leaves);
-        let begin = self.session.client.batch_execute(savepoint);
+        let begin = self.hand.session.client.batch_execute(savepoint);
         let begin = answered(self.timeout, "begin", begin);
         let copied = self.copy_and_seal(events, &mut leaves);
         // Each is sent when it is looked at first, so in this order.
@@ -103,7 +104,7 @@ impl Writer {
         events: &Events,
         leaves: &mut Leaves,
     ) -> (Result<u64, WriteError>, Result<(), WriteError>) {
-        match self.send_copy(events, leaves).await {
+        match self.send_copy(&self.hand, events, leaves).await {
             Ok(sink) => future::join(self.finish_copy(sink), self.seal(leaves)).await,
             Err(error) => (Err(error), Ok(())),
         }
@@ -167,7 +168,7 @@ impl Writer {
         events: &'a Events,
         range: Range<usize>,
     ) -> Result<Option<(&'a str, Refusal)>, WriteError> {
-        let begin = self.session.client.batch_execute("SAVEPOINT part");
+        let begin = self.hand.session.client.batch_execute("SAVEPOINT part");
         answered(self.timeout, "begin", begin).await?;
         let mut found = None;
         if let Err(error) = self.insert(events, range.clone()).await {
@@ -180,14 +181,14 @@ impl Writer {
             }
             found = Some((event.event_type, refusal));
         }
-        let end = self.session.client.batch_execute("RELEASE SAVEPOINT part");
+        let end = self.hand.session.client.batch_execute("RELEASE SAVEPOINT part");
         answered(self.timeout, "go on", end).await?;
         Ok(found)
     }
 
     async fn back_to(&self, savepoint: &str) -> Result<(), WriteError> {
         let back = format!("ROLLBACK TO SAVEPOINT {savepoint}");
-        answered(self.timeout, "go back", self.session.client.batch_execute(&back)).await
+        answered(self.timeout, "go back", self.hand.session.client.batch_execute(&back)).await
     }
 
     async fn stand_in(
@@ -212,7 +213,7 @@ impl Writer {
         for chunk in all.chunks(INSERT_EVENTS_MAX) {
             let arrays = Arrays::new(chunk.iter().copied());
             let parameters = arrays.parameters();
-            let query = self.session.client.query(&self.insert, &parameters);
+            let query = self.hand.session.client.query(&self.hand.insert, &parameters);
             let rows = match answered(self.timeout, "insert events", query).await {
                 Ok(rows) => rows,
                 Err(error) => {
@@ -233,12 +234,13 @@ impl Writer {
     }
 
     /// Sends events and makes their leaves meanwhile: the audit database takes longer for its part, and need not wait for ours.
-    async fn send_copy(
+    pub(super) async fn send_copy(
         &self,
+        hand: &Hand,
         events: &Events,
         leaves: &mut Leaves,
     ) -> Result<Pin<Box<Copying>>, WriteError> {
-        let sink = self.session.client.copy_in(&self.copy);
+        let sink = hand.session.client.copy_in(&hand.copy);
         let mut sink = Box::pin(answered(self.timeout, "copy events", sink).await?);
         let mut chunk = BytesMut::with_capacity(COPY_CHUNK_BYTES + 4_096);
         chunk.put_slice(b"PGCOPY\n\xFF\r\n\0\0\0\0\0\0\0\0\0");
@@ -260,7 +262,7 @@ impl Writer {
     }
 
     /// Tells how many were added.
-    async fn finish_copy(&self, mut sink: Pin<Box<Copying>>) -> Result<u64, WriteError> {
+    pub(super) async fn finish_copy(&self, mut sink: Pin<Box<Copying>>) -> Result<u64, WriteError> {
         answered(self.timeout, "copy events", sink.as_mut().finish()).await
     }
 }

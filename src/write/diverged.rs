@@ -63,7 +63,7 @@ impl Writer {
     /// The session, for who goes on otherwise.
     #[must_use]
     pub fn into_session(self) -> Session {
-        self.session
+        self.hand.session
     }
 
     async fn phantoms(&self, divergence: &Divergence) -> Result<Phantoms, WriteError> {
@@ -72,7 +72,7 @@ impl Writer {
         let timeline = i64::from(divergence.then.timeline);
         let bounds = (PgLsn::from(divergence.left_at.0), PgLsn::from(divergence.end_lsn.0));
         let parameters: [&(dyn ToSql + Sync); 4] = [&self.source, &timeline, &bounds.0, &bounds.1];
-        let query = self.session.client.query_one(QUERY, &parameters);
+        let query = self.hand.session.client.query_one(QUERY, &parameters);
         let row = answered(self.timeout, "count events that are no more", query).await?;
         let time = |column: usize| row.get::<_, Option<DateTime<Utc>>>(column).map(Timestamp::from);
         let events = row.get::<_, i64>(0).unsigned_abs();
@@ -83,7 +83,7 @@ impl Writer {
     async fn whole_to(&self) -> Result<Timestamp, WriteError> {
         const QUERY: &str = "SELECT coalesce(complete_to, last_commit, updated_at) FROM portal_audit.progress WHERE source = $1";
         let parameters: [&(dyn ToSql + Sync); 1] = [&self.source];
-        let query = self.session.client.query_opt(QUERY, &parameters);
+        let query = self.hand.session.client.query_opt(QUERY, &parameters);
         let row = answered(self.timeout, "read progress", query).await?;
         let moved = || WriteError::Moved { source_name: self.source.clone() };
         let row = row.ok_or_else(moved)?;
@@ -98,7 +98,7 @@ impl Writer {
         batch: &Batch,
     ) -> Result<(), WriteError> {
         const ROW: &str = "INSERT INTO portal_audit.gaps (source, reason, slot, system_identifier, timeline, database_oid, from_lsn, from_time, to_lsn, to_time, event_uuid) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-        let client = &self.session.client;
+        let client = &self.hand.session.client;
         let (reason, slot) = (divergence.reason.name(), &divergence.slot);
         let system_identifier = divergence.then.origin.system_identifier.to_string();
         let timeline = i64::from(divergence.then.timeline);
@@ -130,9 +130,9 @@ impl Writer {
         const NAMES: &str = "DELETE FROM portal_audit.names WHERE source = $1 AND upto > $2";
         let left_at = PgLsn::from(left_at.0);
         let parameters: [&(dyn ToSql + Sync); 2] = [&self.source, &left_at];
-        let query = self.session.client.execute(NAMES, &parameters);
+        let query = self.hand.session.client.execute(NAMES, &parameters);
         answered(self.timeout, "forget names", query).await?;
-        let query = self.session.client.execute(FORGET_ATTEMPTS, &parameters);
+        let query = self.hand.session.client.execute(FORGET_ATTEMPTS, &parameters);
         answered(self.timeout, "forget attempts", query).await.map(drop)
     }
 
@@ -148,7 +148,7 @@ impl Writer {
         let (then, now) = (divergence.then.timeline, divergence.now.timeline);
         let (then, now) = (i64::from(then), i64::from(now));
         let parameters: [&(dyn ToSql + Sync); 5] = [&self.source, &end_lsn, &now, &before, &then];
-        let query = self.session.client.execute(QUERY, &parameters);
+        let query = self.hand.session.client.execute(QUERY, &parameters);
         match answered(self.timeout, "set progress back", query).await? {
             0 => Err(WriteError::Moved { source_name: self.source.clone() }),
             _ => Ok(()),

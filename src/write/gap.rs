@@ -110,7 +110,7 @@ impl Writer {
     /// # Errors
     /// The audit database does not answer or refuses.
     pub async fn gaps(&self) -> Result<u64, WriteError> {
-        count_gaps(&self.session, &self.source, self.timeout).await
+        count_gaps(&self.hand.session, &self.source, self.timeout).await
     }
 
     /// Passes over changes that are gone, from progress to where the slot stands: the gap, its event and the new progress, in one audit transaction. Old values that are remembered are forgotten, because the lost changes may have changed them.
@@ -127,10 +127,10 @@ impl Writer {
         let (source, reason) = (self.source.clone(), reason.name());
         let from_lsn = PgLsn::from(self.end_lsn.0);
         let parameters: [&(dyn ToSql + Sync); 3] = [&source, &reason, &from_lsn];
-        let query = self.session.client.execute(OPEN, &parameters);
+        let query = self.hand.session.client.execute(OPEN, &parameters);
         answered(self.timeout, "open the gap", query).await?;
         let mut batch = Batch::default();
-        if let Some(gap) = open_gap(&self.session, &source, self.timeout).await? {
+        if let Some(gap) = open_gap(&self.hand.session, &source, self.timeout).await? {
             self.end_gap(&gap, end, None, &mut batch.events).await?;
         }
         let end = End { end_lsn: end.lsn, last_commit: None, complete_to: None };
@@ -150,7 +150,7 @@ impl Writer {
     ) -> Result<(), WriteError> {
         const QUERY: &str = "UPDATE portal_audit.gaps SET to_lsn = $2, to_time = $3, event_uuid = $4 WHERE source = $1 AND to_lsn IS NULL";
         self.open().await?;
-        let client = &self.session.client;
+        let client = &self.hand.session.client;
         gap.tell(&self.source, end, compared, events);
         let event_uuid = events.iter().last().map(|Event { event_uuid, .. }| event_uuid);
         let (lsn, time) = (PgLsn::from(end.lsn.0), end.time.to_utc());
@@ -170,7 +170,7 @@ impl Writer {
         const QUERY: &str = "DELETE FROM portal_audit.names WHERE source = $1";
         self.open().await?;
         let parameters: [&(dyn ToSql + Sync); 1] = [&self.source];
-        let query = self.session.client.execute(QUERY, &parameters);
+        let query = self.hand.session.client.execute(QUERY, &parameters);
         answered(self.timeout, "forget names", query).await.map(drop)
     }
 }

@@ -95,7 +95,7 @@ impl Writer {
             return Ok(());
         }
         let parameters: [&(dyn ToSql + Sync); 3] = [&self.source, entities, keys];
-        let query = self.session.client.execute(&self.forget_names, &parameters);
+        let query = self.hand.session.client.execute(&self.hand.forget_names, &parameters);
         answered(self.timeout, "forget names", query).await.map(drop)
     }
 
@@ -106,7 +106,7 @@ impl Writer {
         }
         let upto = PgLsn::from(upto.0);
         let parameters: [&(dyn ToSql + Sync); 5] = [&self.source, entities, keys, names, &upto];
-        let query = self.session.client.execute(&self.give_names, &parameters);
+        let query = self.hand.session.client.execute(&self.hand.give_names, &parameters);
         answered(self.timeout, "write names", query).await.map(drop)
     }
 
@@ -115,7 +115,7 @@ impl Writer {
     /// # Errors
     /// As [`look_up`].
     pub async fn look_up(&self, keys: &[NameKey]) -> Result<Vec<Option<String>>, WriteError> {
-        look_up(&self.session, &self.source, &self.entities, keys, self.timeout).await
+        look_up(&self.hand.session, &self.source, &self.entities, keys, self.timeout).await
     }
 
     /// Everything that is kept of one of the mapping's names tables, by key.
@@ -125,7 +125,7 @@ impl Writer {
     pub async fn kept(&self, entity: &str) -> Result<Vec<(String, String)>, WriteError> {
         const QUERY: &str = "SELECT key, name FROM portal_audit.names WHERE source = $1 AND entity = $2 ORDER BY key";
         let parameters: [&(dyn ToSql + Sync); 2] = [&self.source, &entity];
-        let query = self.session.client.query(QUERY, &parameters);
+        let query = self.hand.session.client.query(QUERY, &parameters);
         let rows = answered(self.timeout, "read names", query).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
@@ -143,7 +143,7 @@ impl Writer {
         const QUERY: &str =
             "DELETE FROM portal_audit.names WHERE source = $1 AND entity = ANY ($2)";
         let parameters: [&(dyn ToSql + Sync); 2] = [&self.source, &entities];
-        let query = self.session.client.execute(QUERY, &parameters);
+        let query = self.hand.session.client.execute(QUERY, &parameters);
         answered(self.timeout, "forget names", query).await.map(drop)
     }
 }

@@ -26,7 +26,7 @@ impl Writer {
         const QUERY: &str = "INSERT INTO portal_audit.names (source, entity, key, name) SELECT $1, $2, k, '' FROM unnest($3::text[]) AS u (k) ON CONFLICT DO NOTHING";
         self.open().await?;
         let parameters: [&(dyn ToSql + Sync); 3] = [&self.source, &WHOLE, &kinds];
-        let query = self.session.client.execute(QUERY, &parameters);
+        let query = self.hand.session.client.execute(QUERY, &parameters);
         answered(self.timeout, "write names", query).await.map(drop)
     }
 
@@ -38,7 +38,7 @@ impl Writer {
         const QUERY: &str = "UPDATE portal_audit.names SET entity = $3 || entity WHERE source = $1 AND entity = ANY ($2)";
         self.open().await?;
         let parameters: [&(dyn ToSql + Sync); 3] = [&self.source, &kinds, &ASIDE];
-        let query = self.session.client.execute(QUERY, &parameters);
+        let query = self.hand.session.client.execute(QUERY, &parameters);
         answered(self.timeout, "set names aside", query).await.map(drop)
     }
 
@@ -55,7 +55,7 @@ impl Writer {
         self.open().await?;
         let kind = format!("{ASIDE}{kind}");
         let parameters: [&(dyn ToSql + Sync); 3] = [&self.source, &kind, &keys];
-        let query = self.session.client.query(QUERY, &parameters);
+        let query = self.hand.session.client.query(QUERY, &parameters);
         let rows = answered(self.timeout, "take names", query).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
@@ -69,7 +69,7 @@ impl Writer {
         self.open().await?;
         let kind = format!("{ASIDE}{kind}");
         let parameters: [&(dyn ToSql + Sync); 3] = [&self.source, &kind, &TAKEN_MAX];
-        let query = self.session.client.query(QUERY, &parameters);
+        let query = self.hand.session.client.query(QUERY, &parameters);
         let rows = answered(self.timeout, "take names", query).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }

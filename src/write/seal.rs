@@ -85,7 +85,7 @@ impl Writer {
         }
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&self.source, &self.tree_size];
         parameters.extend(leaves.parameters());
-        let query = self.session.client.execute(&self.seal, &parameters);
+        let query = self.hand.session.client.execute(&self.hand.seal, &parameters);
         let sealed = answered(self.timeout, "seal events", query).await;
         sealed.map(drop).map_err(|error| self.told(error))
     }

@@ -141,6 +141,6 @@ impl Writer {
     ) -> Result<(), WriteError> {
         let mut columns = Columns::default();
         types.into_iter().for_each(|declared| columns.push(declared));
-        columns.declare(&self.session, self.timeout).await.map(drop)
+        columns.declare(&self.hand.session, self.timeout).await.map(drop)
     }
 }

@@ -17,7 +17,7 @@ impl Writer {
         let moved = Moved::new(self, end);
         if events.is_empty() {
             let parameters = moved.parameters();
-            let query = self.session.client.execute(&self.advance, &parameters);
+            let query = self.hand.session.client.execute(&self.hand.advance, &parameters);
             let written = answered(self.timeout, "move progress", query).await;
             return written.map(|_rows| true).map_err(|error| self.told(error));
         }
@@ -28,7 +28,7 @@ impl Writer {
         parameters.extend(moved.parameters());
         parameters.push(&self.tree_size);
         parameters.extend(self.leaves.parameters());
-        let query = self.session.client.execute(&self.insert_and_advance, &parameters);
+        let query = self.hand.session.client.execute(&self.hand.insert_and_advance, &parameters);
         match answered(self.timeout, "write events", query).await {
             Ok(rows) => {
                 self.count_leaves();
@@ -56,7 +56,7 @@ impl Writer {
     ) -> Result<bool, WriteError> {
         let mut leaves = std::mem::take(&mut self.leaves);
         leaves.truncate(0);
-        let client = &self.session.client;
+        let client = &self.hand.session.client;
         let begin = answered(self.timeout, "begin", client.batch_execute("BEGIN"));
         let events = self.give(&batch.events, &mut leaves);
         let names = self.write_names(batch, Some(end));
@@ -74,7 +74,7 @@ impl Writer {
             Err(error) => self.not_new(error).map(|()| true)?,
         };
         if is_refused {
-            let back = self.session.client.batch_execute("ROLLBACK");
+            let back = self.hand.session.client.batch_execute("ROLLBACK");
             answered(self.timeout, "go back", back).await?;
             return Ok(false);
         }
@@ -87,10 +87,10 @@ impl Writer {
 
     /// Moves progress and commits: where progress is not as we left it, COMMIT is a rollback.
     pub(super) async fn advance_and_commit(&self, end: End) -> Result<(), WriteError> {
-        let client = &self.session.client;
+        let client = &self.hand.session.client;
         let moved = Moved::new(self, end);
         let parameters = moved.parameters();
-        let advance = client.execute(&self.advance, &parameters);
+        let advance = client.execute(&self.hand.advance, &parameters);
         let advance = answered(self.timeout, "move progress", advance);
         let commit = answered(self.timeout, "commit", client.batch_execute("COMMIT"));
         let (advanced, committed) = future::join(advance, commit).await;
@@ -119,7 +119,7 @@ impl Writer {
         }
         let arrays = Arrays::new(events.iter());
         let parameters = arrays.parameters();
-        let query = self.session.client.execute(&self.insert_new, &parameters);
+        let query = self.hand.session.client.execute(&self.hand.insert_new, &parameters);
         answered(self.timeout, "insert events", query).await
     }
 }

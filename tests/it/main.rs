@@ -63,6 +63,7 @@ mod slot;
 mod soak;
 mod source_server;
 mod sources;
+mod steps;
 mod support;
 mod target;
 mod tidy;
