@@ -18,10 +18,11 @@ use std::{
 
 const LIST: &str = include_str!("../tests/faults/mutants.toml");
 /// What a build needs of the tree.
-const TREE: [&str; 10] = [
+const TREE: [&str; 11] = [
     "Cargo.toml",
     "Cargo.lock",
     "clippy.toml",
+    "askama.toml",
     "benches",
     "src",
     "sql",
