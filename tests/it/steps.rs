@@ -16,6 +16,8 @@ const LIMITS: &str = "batch_events = 1000\nretry_max_seconds = 1";
 const USERS: i64 = 8_000;
 /// So long it is waited for both batches before one is let through.
 const ROUND: Duration = Duration::from_secs(1);
+/// As many as it may take: there are no more batches than twice as many.
+const ROUNDS: usize = 8;
 
 /// Who moves progress waits at the gate until it is open.
 const GATE: &str = "CREATE FUNCTION public.gate() RETURNS TRIGGER LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NEW; END';
@@ -24,7 +26,7 @@ const CLOSE: &str = "SELECT pg_advisory_lock(4711)";
 const OPEN: &str = "SELECT pg_advisory_unlock(4711)";
 const WAITS: &str = "SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 /// The events of a batch are there, and nothing else of it.
-const ASIDE: &str = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction' AND query LIKE 'COPY public.events%'";
+const ASIDE: &str = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle%' AND query LIKE 'COPY public.events%'";
 
 /// In transactions that are large enough each, so that no batch is too small for two steps, and two make a full one.
 async fn backlog(source: &Session) {
@@ -44,9 +46,13 @@ async fn let_one_through(audit: &Session) {
 async fn stand_in_the_midst(audit: &Session) {
     let is_midst = async || value::<bool>(audit, WAITS).await && value::<bool>(audit, ASIDE).await;
     let is_there = async || timeout(ROUND, wait_for("both", is_midst)).await.is_ok();
-    while !is_there().await {
+    for _ in 0..ROUNDS {
+        if is_there().await {
+            return;
+        }
         let_one_through(audit).await;
     }
+    panic!("no batch was copied aside");
 }
 
 /// Each user once, all sealed, in the order of the log, and every commit a whole batch.
