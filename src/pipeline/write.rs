@@ -45,7 +45,7 @@ impl Opener {
         };
         let opened = tokio::time::timeout(self.timeout, opened).await;
         // The first session says what is the matter, if anything is; it does without, as before.
-        self.is_refused = !matches!(opened, Ok(Some(())));
+        self.is_refused = !matches!(opened, Ok(Some(true)));
     }
 }
 

@@ -32,17 +32,23 @@ const INVALID_VALUE: &str = "22023";
 /// Whether the schema is there, and of this version (the number that the script leaves at its end), and the tables that are written here.
 const PROBE: &str = "SELECT coalesce(obj_description(to_regnamespace('portal_audit'), 'pg_namespace') = 'portal-audit, schema 4', false) AND NOT EXISTS (SELECT FROM unnest(ARRAY['public.events', 'portal_audit.progress', 'portal_audit.names', 'portal_audit.event_types', 'portal_audit.unmapped', 'portal_audit.attempts', 'portal_audit.gaps', 'portal_audit.coverage', 'portal_audit.trees', 'portal_audit.seals']) AS wanted WHERE to_regclass(wanted) IS NULL)";
 
+/// Gives a session the settings without which nothing may be written in it.
+pub(super) async fn pin(session: &Session, timeout: Duration) -> Result<(), WriteError> {
+    let client = &session.client;
+    answered(timeout, "take its settings", client.execute(PIN, &[])).await?;
+    match answered(timeout, "take its settings", client.execute(NOTICE_OUR_END, &[])).await {
+        Err(error) if error.sqlstate() == Some(INVALID_VALUE) => Ok(()),
+        taken => taken.map(drop),
+    }
+}
+
 /// Creates the schema `portal_audit` where it is missing or older.
 ///
 /// # Errors
 /// The role may not create it; then `portal-audit sql audit` is for ops to run. [`WriteError::Shape`]: `events` is not as it is given.
 pub async fn prepare(session: &Session, timeout: Duration) -> Result<(), WriteError> {
     let client = &session.client;
-    answered(timeout, "take its settings", client.execute(PIN, &[])).await?;
-    match answered(timeout, "take its settings", client.execute(NOTICE_OUR_END, &[])).await {
-        Err(error) if error.sqlstate() == Some(INVALID_VALUE) => {}
-        taken => drop(taken?),
-    }
+    pin(session, timeout).await?;
     let row = answered(timeout, "look for its schema", client.query_one(PROBE, &[])).await?;
     if !row.get::<_, bool>(0) {
         refuse_lost_events(session, timeout).await?;

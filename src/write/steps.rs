@@ -6,7 +6,7 @@
 //! # Why each event is written once all the same
 //! The first step does nothing but insert events that no other transaction has. Whatever has an order is touched in the second: the tree, names and progress, by one batch after the other, each when the one before it is committed, and progress by compare-and-set as ever. A COPY that is refused is rolled back, and the batch is written as any other; where anything else fails, both transactions are, and the log is read again from where progress stands.
 
-use super::{End, Hand, Leaves, WriteError, Writer, answered, sign_in};
+use super::{End, Hand, Leaves, WriteError, Writer, answered, prepare::pin, sign_in};
 use crate::{connect::Session, event::Events, translate::Batch};
 use futures_util::future;
 
@@ -28,20 +28,35 @@ impl Writer {
         batch.events.len() >= STEPS_EVENTS_MIN && self.fits_whole(batch)
     }
 
-    /// Takes a second session of the same login, in which [`Writer::copy_aside`] copies.
+    /// Takes a second session of the same login, in which [`Writer::copy_aside`] copies; `false` if it leads to another server: where several are named, the first may not be the one any more that all are to write to.
     ///
     /// # Errors
     /// The audit database does not answer or refuses.
-    pub async fn take_spare(&mut self, session: Session) -> Result<(), WriteError> {
+    pub async fn take_spare(&mut self, session: Session) -> Result<bool, WriteError> {
+        const SERVER: &str = "SELECT pg_postmaster_start_time()::text";
+        let server = async |session: &Session| {
+            let asked = session.client.query_one(SERVER, &[]);
+            let row = answered(self.timeout, "tell which server it is", asked).await;
+            row.map(|row| row.get::<_, String>(0))
+        };
+        if server(&session).await? != server(&self.hand.session).await? {
+            return Ok(false);
+        }
+        pin(&session, self.timeout).await?;
         sign_in(&session, &self.source, false, self.timeout).await?;
         self.spare = Some(Hand::new(session, self.timeout).await?);
-        Ok(())
+        Ok(true)
+    }
+
+    /// The second session, if there is one and nobody has ended it.
+    fn spare(&self) -> Option<&Hand> {
+        self.spare.as_ref().filter(|spare| !spare.session.client.is_closed())
     }
 
     /// Whether there is a second session.
     #[must_use]
     pub fn has_spare(&self) -> bool {
-        self.spare.is_some()
+        self.spare().is_some()
     }
 
     /// The first step, where nothing is under way.
@@ -51,7 +66,7 @@ impl Writer {
 
     /// The first step in the second session, while the first one finishes the batch before; `None` without a second session.
     pub async fn copy_aside(&self, batch: &Batch) -> Option<Copied> {
-        let spare = self.spare.as_ref()?;
+        let spare = self.spare()?;
         Some(self.copy_in(spare, &batch.events).await)
     }
 

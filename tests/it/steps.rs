@@ -13,14 +13,16 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 const LIMITS: &str = "batch_events = 1000\nretry_max_seconds = 1";
-const USERS: i64 = 8_000;
+const USERS: i64 = 16_000;
 /// So long it is waited for both batches before one is let through.
 const ROUND: Duration = Duration::from_secs(1);
 /// As many as it may take: there are no more batches than twice as many.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 12;
 
-/// Who moves progress waits at the gate until it is open.
-const GATE: &str = "CREATE FUNCTION public.gate() RETURNS TRIGGER LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NEW; END';
+/// Who moves progress waits at the gate until it is open, and says who it is.
+const GATE: &str = "CREATE TABLE public.passed (pid INT, is_durable BOOLEAN, UNIQUE (pid, is_durable));
+    CREATE FUNCTION public.gate() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(4711);
+      INSERT INTO public.passed SELECT pg_backend_pid(), current_setting(''synchronous_commit'') = ''on'' ON CONFLICT DO NOTHING; RETURN NEW; END';
     CREATE TRIGGER gate BEFORE UPDATE ON portal_audit.progress FOR EACH ROW EXECUTE FUNCTION public.gate()";
 const CLOSE: &str = "SELECT pg_advisory_lock(4711)";
 const OPEN: &str = "SELECT pg_advisory_unlock(4711)";
@@ -81,6 +83,8 @@ async fn waiting(name: &str) -> Portal {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_copied_aside_is_seen_by_nobody_and_goes_with_its_sidecar() {
     let portal = waiting("steps_killed").await;
+    // Whatever the database says: what is told is on the disk.
+    run(&portal.audit, "ALTER DATABASE steps_killed_audit SET synchronous_commit = off").await;
     let settings = SettingsFile::new(&portal);
     run(&portal.audit, CLOSE).await;
     let program = Program::run(&settings.path);
@@ -89,6 +93,12 @@ async fn what_is_copied_aside_is_seen_by_nobody_and_goes_with_its_sidecar() {
     let seen: String = value(&portal.audit, seen).await;
     let (events, told) = seen.split_once(' ').unwrap();
     assert_eq!(events, told);
+    // The one in front, and the one that was copied: in both sessions.
+    let_one_through(&portal.audit).await;
+    let_one_through(&portal.audit).await;
+    let passed = "SELECT count(DISTINCT pid) > 1 AND bool_and(is_durable) FROM public.passed";
+    assert!(value::<bool>(&portal.audit, passed).await);
+    stand_in_the_midst(&portal.audit).await;
     program.kill();
     wait_for("the end of what was copied", async || !value::<bool>(&portal.audit, ASIDE).await)
         .await;
@@ -102,7 +112,7 @@ async fn what_is_copied_aside_is_seen_by_nobody_and_goes_with_its_sidecar() {
 async fn a_batch_whose_copy_is_refused_is_written_as_any_other() {
     let portal = waiting("steps_refused").await;
     // One event is refused, so COPY is.
-    run(&portal.audit, "ALTER TABLE public.events ADD CHECK (subject <> 'user7600') NOT VALID")
+    run(&portal.audit, "ALTER TABLE public.events ADD CHECK (subject <> 'user15600') NOT VALID")
         .await;
     run(&portal.audit, CLOSE).await;
     let sidecar = portal.start().await;
