@@ -20,9 +20,9 @@ const ROUND: Duration = Duration::from_secs(1);
 const ROUNDS: usize = 12;
 
 /// Who moves progress waits at the gate until it is open, and says who it is.
-const GATE: &str = "CREATE TABLE public.passed (pid INT, is_durable BOOLEAN, UNIQUE (pid, is_durable));
+const GATE: &str = "CREATE TABLE public.passed (pid INT, is_pinned BOOLEAN, UNIQUE (pid, is_pinned));
     CREATE FUNCTION public.gate() RETURNS TRIGGER LANGUAGE plpgsql SECURITY DEFINER AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(4711);
-      INSERT INTO public.passed SELECT pg_backend_pid(), current_setting(''synchronous_commit'') = ''on'' ON CONFLICT DO NOTHING; RETURN NEW; END';
+      INSERT INTO public.passed SELECT pg_backend_pid(), current_setting(''synchronous_commit'') = ''on'' AND current_setting(''lock_timeout'') = ''0'' ON CONFLICT DO NOTHING; RETURN NEW; END';
     CREATE TRIGGER gate BEFORE UPDATE ON portal_audit.progress FOR EACH ROW EXECUTE FUNCTION public.gate()";
 const CLOSE: &str = "SELECT pg_advisory_lock(4711)";
 const OPEN: &str = "SELECT pg_advisory_unlock(4711)";
@@ -83,8 +83,8 @@ async fn waiting(name: &str) -> Portal {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_copied_aside_is_seen_by_nobody_and_goes_with_its_sidecar() {
     let portal = waiting("steps_killed").await;
-    // Whatever the database says: what is told is on the disk.
-    run(&portal.audit, "ALTER DATABASE steps_killed_audit SET synchronous_commit = off").await;
+    // Whatever the database says: what is told is on the disk, and the waits are ours to limit.
+    run(&portal.audit, "ALTER DATABASE steps_killed_audit SET synchronous_commit = off; ALTER DATABASE steps_killed_audit SET lock_timeout = '1h'").await;
     let settings = SettingsFile::new(&portal);
     run(&portal.audit, CLOSE).await;
     let program = Program::run(&settings.path);
@@ -96,7 +96,7 @@ async fn what_is_copied_aside_is_seen_by_nobody_and_goes_with_its_sidecar() {
     // The one in front, and the one that was copied: in both sessions.
     let_one_through(&portal.audit).await;
     let_one_through(&portal.audit).await;
-    let passed = "SELECT count(DISTINCT pid) > 1 AND bool_and(is_durable) FROM public.passed";
+    let passed = "SELECT count(DISTINCT pid) > 1 AND bool_and(is_pinned) FROM public.passed";
     assert!(value::<bool>(&portal.audit, passed).await);
     stand_in_the_midst(&portal.audit).await;
     program.kill();
