@@ -15,7 +15,7 @@ use tokio::time::timeout;
 const LIMITS: &str = "batch_events = 1000\nretry_max_seconds = 1";
 const USERS: i64 = 16_000;
 /// So long it is waited for both batches before one is let through.
-const ROUND: Duration = Duration::from_secs(1);
+const ROUND: Duration = Duration::from_secs(3);
 /// As many as it may take: there are no more batches than twice as many.
 const ROUNDS: usize = 12;
 
