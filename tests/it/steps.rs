@@ -16,7 +16,7 @@ const LIMITS: &str = "batch_events = 1000\nretry_max_seconds = 1";
 const USERS: i64 = 16_000;
 /// So long it is waited for both batches before one is let through.
 const ROUND: Duration = Duration::from_secs(3);
-/// As many as it may take: there are no more batches than twice as many.
+/// There are at least four batches more.
 const ROUNDS: usize = 12;
 
 /// Who moves progress waits at the gate until it is open, and says who it is.
@@ -57,7 +57,7 @@ async fn stand_in_the_midst(audit: &Session) {
     panic!("no batch was copied aside");
 }
 
-/// Each user once, all sealed, in the order of the log, and every commit a whole batch.
+/// Each user once, as many as progress tells, all sealed, and in the order of the log.
 async fn whole(portal: &Portal) {
     portal.catch_up().await;
     let events = "SELECT count(*) || ' ' || count(DISTINCT subject) FROM public.events WHERE event_type = 'user_created'";
