@@ -48,6 +48,9 @@ impl Live {
 
     async fn measure(&self, stage: &Stage, what: What, from: i64) -> Result<(Run, Done)> {
         let mut reader = attach(stage, what).await?;
+        if what == What::Sidecar && self.rate > 0 {
+            is_folded(stage).await?;
+        }
         let portal_before = cluster_cpu_seconds(&stage.portal.data_dir())?;
         let reader_before = look(&mut reader)?;
         let leaves = leaves(stage).await?;
@@ -119,6 +122,16 @@ async fn has_folded(stage: &Stage, leaves: i64) -> Result<()> {
     wait("the derived tables do not follow the record", async || {
         let query = "SELECT leaves - behind > $1 FROM portal_audit.folding()";
         Ok(audit.client.query_one(query, &[&leaves]).await?.get(0))
+    })
+    .await
+}
+
+/// A steady state has nothing left over from what came before.
+async fn is_folded(stage: &Stage) -> Result<()> {
+    let audit = stage.audit(AUDIT).await?;
+    wait("the derived tables are not up with the record", async || {
+        let query = "SELECT behind = 0 FROM portal_audit.folding()";
+        Ok(audit.client.query_one(query, &[]).await?.get(0))
     })
     .await
 }
