@@ -28,10 +28,8 @@ const HEARD_BYTES: usize = 64 << 10;
 /// A quiet stretch of the log is written as progress after this many bytes, however short it was.
 const QUIET_BYTES_MAX: u64 = 16 << 20;
 
-/// Where transactions gather, an audit transaction has so many events,
+/// So many events are a batch though more transactions might gather.
 const GATHERED_EVENTS: usize = 1_000;
-/// or comes so long after the one before.
-const GATHERING_TIME: Duration = Duration::from_millis(100);
 
 /// While we are behind, so many transactions are translated together at most.
 const QUEUE_MAX: usize = 1_024;
@@ -188,6 +186,7 @@ impl Reader {
             self.decide_due();
             let quiet = self.handed_at + Duration::from_millis(self.limits.complete_interval_ms);
             let (is_due, gathers) = (self.is_due(quiet), self.gathers());
+            let gathered = self.handed_at + self.pace.gathering(Instant::now());
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return self.finish().await,
@@ -207,7 +206,7 @@ impl Reader {
                 }
                 // What is due waits for the permit; `quiet` may lie in the past then.
                 () = sleep_until(quiet), if self.mark.is_some() && !is_due => {}
-                () = sleep_until(self.handed_at + GATHERING_TIME), if gathers && self.end.is_some() && !is_due => {}
+                () = sleep_until(gathered), if gathers && self.end.is_some() && !is_due => {}
             }
         }
     }
@@ -238,10 +237,9 @@ impl Reader {
     /// Whether more are to come before the batch is written.
     fn gathers(&self) -> bool {
         let now = Instant::now();
-        self.pace.is_fast(now)
-            && !self.is_full()
+        !self.is_full()
             && self.batch.events.len() < GATHERED_EVENTS
-            && now < self.handed_at + GATHERING_TIME
+            && now < self.handed_at + self.pace.gathering(now)
     }
 
     /// Whether there is more to do than at a portal's usual pace: then less is done for each transaction, and for more of them at once.
