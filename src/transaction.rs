@@ -119,6 +119,9 @@ impl Transaction {
     }
 }
 
+/// From so many changes on a transaction is large.
+const LARGE_CHANGES: u64 = 1_000;
+
 /// A message of the attempt trigger: what was tried, whatever becomes of its transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttemptMessage {
@@ -189,6 +192,17 @@ impl Assembler {
     #[must_use]
     pub fn is_inside(&self) -> bool {
         !matches!(self.place, Place::Between)
+    }
+
+    /// Whether it stands in one of so many changes that those to come may wait for each other: none is written before the last is there.
+    #[must_use]
+    pub fn is_inside_large(&self) -> bool {
+        match self.place {
+            Place::Between => false,
+            Place::Transaction { .. } => self.current.changes >= LARGE_CHANGES,
+            // The server streams those that are beyond its own memory.
+            Place::Stream { .. } => true,
+        }
     }
 
     /// Takes the next message; gives the transaction that it completes.

@@ -186,6 +186,7 @@ impl Reader {
             self.decide_due();
             let quiet = self.handed_at + Duration::from_millis(self.limits.complete_interval_ms);
             let (is_due, gathers) = (self.is_due(quiet), self.gathers());
+            let may_wait = self.is_pressed() || self.assembler.is_inside_large();
             let gathered = self.handed_at + self.pace.gathering(Instant::now());
             tokio::select! {
                 biased;
@@ -194,7 +195,7 @@ impl Reader {
                     self.hand_over(permit.map_err(|_closed| Fault::Task)?).await?;
                     heard_at = Instant::now();
                 }
-                filled = frames.fill(self.is_pressed()), if !self.is_full() => {
+                filled = frames.fill(may_wait), if !self.is_full() => {
                     filled.map_err(Fault::Wire)?;
                     if frames.awaited() >= heard + HEARD_BYTES {
                         (heard_at, heard) = (Instant::now(), frames.awaited());

@@ -233,3 +233,18 @@ fn attempts_are_given_once_and_bounded() {
     let transaction = assembler.push(Lsn(1), &stream_commit(5)).unwrap().unwrap();
     assert_eq!((values(&transaction), transaction.has_logical_messages), (vec![1], false));
 }
+
+#[test]
+fn a_transaction_is_large_from_a_thousand_changes_on_or_streamed() {
+    let mut assembler = Assembler::new(1 << 20, std::env::temp_dir());
+    let mut push = |message: &[u8]| {
+        assembler.push(Lsn(1), message).unwrap();
+        assembler.is_inside_large()
+    };
+    assert!(!push(&begin(7)));
+    assert!((1..1_000).all(|value| !push(&insert(None, value))));
+    assert!(push(&insert(None, 1_000)));
+    assert!(!push(&commit(100)));
+    assert!(!push(&begin(8)) && !push(&insert(None, 1)) && !push(&commit(100)));
+    assert!(push(&stream_start(9, true)) && push(&insert(Some(9), 1)) && !push(b"E"));
+}
