@@ -12,7 +12,7 @@ use std::{convert::Infallible, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Row;
 
-/// Events of one piece: so many at least, if there are, and at most. Each piece costs a core some 1.5 ms and each event 20 µs, so pieces of a hundred cost half as much again; and whoever wakes on that core meanwhile waits for the kernel's tick.
+/// Events of one piece: so many at least, if there are, and at most. Each piece costs a core some 1.5 ms and each event 20 µs, so pieces of a hundred cost two thirds more; and whoever wakes on that core meanwhile waits for the kernel's tick.
 const PIECE_EVENTS: (i64, i64) = (1_000, 10_000);
 /// Between the two: so many pieces for what is left.
 const PIECES: i64 = 20;

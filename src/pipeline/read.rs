@@ -187,7 +187,7 @@ impl Reader {
             let quiet = self.handed_at + Duration::from_millis(self.limits.complete_interval_ms);
             let (is_due, gathers) = (self.is_due(quiet), self.gathers());
             let may_wait = self.is_pressed() || self.assembler.is_inside_large();
-            let gathered = self.handed_at + self.pace.gathering(Instant::now());
+            let gathered = self.gathered_at();
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return self.finish().await,
@@ -237,10 +237,13 @@ impl Reader {
 
     /// Whether more are to come before the batch is written.
     fn gathers(&self) -> bool {
-        let now = Instant::now();
         !self.is_full()
             && self.batch.events.len() < GATHERED_EVENTS
-            && now < self.handed_at + self.pace.gathering(now)
+            && Instant::now() < self.gathered_at()
+    }
+
+    fn gathered_at(&self) -> Instant {
+        self.handed_at + self.pace.gathering(Instant::now())
     }
 
     /// Whether there is more to do than at a portal's usual pace: then less is done for each transaction, and for more of them at once.
