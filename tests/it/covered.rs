@@ -72,12 +72,19 @@ async fn assert_lost_inside(portal: &Portal, lost: u64) {
     assert_eq!((proof.lost, proof.doubled), (lost, 0), "{:#?}", proof.differences);
 }
 
-/// The bounds of an event hold the position that is given.
-async fn assert_bounds(portal: &Portal, place: &str, lsn: &str) {
+/// The bounds of an event hold what came to pass between two positions, and reach no further than the looks that stand around it. Others write to the same log meanwhile: no position but these is the change's own. The first may stand behind a page's header, which the sidecar does not count.
+async fn assert_bounds(portal: &Portal, place: &str, [looked, from, to, end]: [&str; 4]) {
     let query = format!(
-        "SELECT count(*) = 1 FROM public.events WHERE {place} AND (payload->>'from_lsn')::pg_lsn <= '{lsn}' AND '{lsn}' <= (payload->>'to_lsn')::pg_lsn AND (payload->>'from_time')::timestamptz <= (payload->>'to_time')::timestamptz"
+        "SELECT count(*) = 1 FROM public.events WHERE {place} AND (payload->>'from_lsn')::pg_lsn BETWEEN '{looked}'::pg_lsn - 40 AND '{to}' AND (payload->>'to_lsn')::pg_lsn BETWEEN '{from}' AND '{end}' AND (payload->>'from_lsn')::pg_lsn <= (payload->>'to_lsn')::pg_lsn AND (payload->>'from_time')::timestamptz <= (payload->>'to_time')::timestamptz"
     );
-    assert!(value::<bool>(&portal.audit, &query).await, "{place} has {lsn} inside");
+    let bounds = format!(
+        "SELECT string_agg(concat_ws(' to ', payload->>'from_lsn', payload->>'to_lsn'), ', ') FROM public.events WHERE {place}"
+    );
+    let bounds: Option<String> = value(&portal.audit, &bounds).await;
+    assert!(
+        value::<bool>(&portal.audit, &query).await,
+        "{place} has {from} to {to} inside and lies between {looked} and {end}: {bounds:?}"
+    );
 }
 
 async fn position(portal: &Portal) -> String {
@@ -89,12 +96,15 @@ async fn a_table_that_leaves_the_publication_and_comes_back() {
     let portal = watched("covered_table").await;
     let sidecar = portal.start().await;
     portal.act(&user("before")).await;
+    let covered = position(&portal).await;
     looked(&portal).await;
     let list: String = value(&portal.source, "SELECT string_agg('portal.' || relname, ', ') FROM pg_publication_rel JOIN pg_class c ON c.oid = prrelid WHERE relname = 'users'").await;
-    let at = position(&portal).await;
+    let from = position(&portal).await;
+    run(&portal.source, "ALTER PUBLICATION portal_audit DROP TABLE portal.users").await;
+    let to = position(&portal).await;
     expect_told(
         &portal,
-        "ALTER PUBLICATION portal_audit DROP TABLE portal.users",
+        "SELECT",
         expect![[r#"
             coverage_changed table portal.users
                 published as entry N -> not published
@@ -104,7 +114,8 @@ async fn a_table_that_leaves_the_publication_and_comes_back() {
     )
     .await;
     let gone = "event_type = 'coverage_changed' AND payload ? 'not_covered'";
-    assert_bounds(&portal, gone, &at).await;
+    let end = position(&portal).await;
+    assert_bounds(&portal, gone, [&covered, &from, &to, &end]).await;
     portal.act(&user("lost")).await;
     let settings = SettingsFile::new(&portal);
     let path = settings.path.to_str().unwrap();
