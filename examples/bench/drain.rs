@@ -8,10 +8,14 @@ use portal_audit::{
     lsn::Lsn,
     transaction::{Assembler, Transaction},
     translate::{Batch, Limits, Step, Translator},
-    wire::{Connection, Frame, FrameReader, quote_identifier},
+    wire::{Connection, Frame, FrameReader, GATHERING, quote_identifier},
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::HashMap, path::Path, time::Instant};
+use std::{
+    collections::HashMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 /// A commit that is older than this on the server's clock: bytes may gather, as in the pipeline.
 const BEHIND_MICROS: i64 = 20_000;
@@ -77,7 +81,7 @@ async fn read(reader: &mut FrameReader, stages: &mut Stages, end: Lsn) -> Result
             }
         }
         if reached < end {
-            reader.fill(is_behind).await?;
+            reader.fill(if is_behind { GATHERING } else { Duration::ZERO }).await?;
         }
     }
     Ok(())

@@ -3,15 +3,37 @@
 //! # Why
 //! Each audit transaction costs as much as a hundred events, and each byte that is taken at once wakes the source's walsender and us. At a portal's usual pace both buy latency. At a brisk one a millisecond of it is given for a sixth of our CPU, and for a disk that is asked less often. Where a portal makes thousands of transactions a second, its cores are what it lacks, and most of the time we would be at work is better spent there.
 
+use crate::wire::GATHERING;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// From this pace on transactions gather for a moment: a batch comes so long after the one before.
+/// How long what comes gathers before the next stage takes it; zero: not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gathering {
+    /// Bytes in an empty socket. What nobody waits for wakes nobody, and each read takes a core from the portal for a moment.
+    pub(super) bytes: Duration,
+    /// Transactions, until they are translated together: one question asks for all the names that they need.
+    pub(super) transactions: Duration,
+    /// Events, since the batch before.
+    pub(super) events: Duration,
+}
+
+/// At a portal's usual pace.
+const USUAL: Gathering =
+    Gathering { bytes: Duration::ZERO, transactions: Duration::ZERO, events: Duration::ZERO };
+/// From this pace on events gather for a moment.
 const BRISK_PER_SECOND: u128 = 500;
-const BRISK_GATHERING: Duration = Duration::from_millis(1);
-/// From this one on they gather in earnest.
+const BRISK: Gathering = Gathering { events: Duration::from_millis(1), ..USUAL };
+/// From this one on all gathers in earnest.
 const FAST_PER_SECOND: u128 = 3_000;
-const FAST_GATHERING: Duration = Duration::from_millis(100);
+const FAST: Gathering = Gathering {
+    bytes: Duration::from_millis(20),
+    transactions: Duration::from_millis(50),
+    events: Duration::from_millis(100),
+};
+/// Behind, whatever the pace: more is there already, so nothing gathers for long.
+const BEHIND: Gathering =
+    Gathering { bytes: GATHERING, transactions: Duration::from_millis(10), ..USUAL };
 /// It is judged by what came in so long.
 const WINDOW: Duration = Duration::from_millis(100);
 
@@ -39,17 +61,12 @@ impl Pace {
         self.transactions += 1;
     }
 
-    /// Whether they come fast; what comes after a pause does not.
-    pub(super) fn is_fast(&self, now: Instant) -> bool {
-        self.per_second(now) >= FAST_PER_SECOND
-    }
-
-    /// How long after a batch the next one comes at the earliest.
-    pub(super) fn gathering(&self, now: Instant) -> Duration {
+    /// What this pace asks for; what comes after a pause has none.
+    pub(super) fn gathering(&self, now: Instant) -> Gathering {
         match self.per_second(now) {
-            FAST_PER_SECOND.. => FAST_GATHERING,
-            BRISK_PER_SECOND.. => BRISK_GATHERING,
-            _ => Duration::ZERO,
+            FAST_PER_SECOND.. => FAST,
+            BRISK_PER_SECOND.. => BRISK,
+            _ => USUAL,
         }
     }
 
@@ -59,9 +76,21 @@ impl Pace {
     }
 }
 
+impl Gathering {
+    /// The same where there is more to read than has come.
+    pub(super) fn behind(self) -> Self {
+        Self { events: self.events, ..BEHIND }
+    }
+
+    /// The same inside of a large transaction.
+    pub(super) fn inside_large(self) -> Self {
+        Self { bytes: BEHIND.bytes, ..self }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Pace;
+    use super::{BRISK, FAST, Pace, USUAL};
     use std::time::Duration;
     use tokio::time::Instant;
 
@@ -78,21 +107,36 @@ mod tests {
 
     #[test]
     fn only_many_transactions_gather() {
-        for (per_second, millis) in
-            [(50, 0), (480, 0), (520, 1), (2_000, 1), (2_900, 1), (3_200, 100), (50_000, 100)]
-        {
+        for (per_second, gathering) in [
+            (50, USUAL),
+            (480, USUAL),
+            (520, BRISK),
+            (2_000, BRISK),
+            (2_900, BRISK),
+            (3_200, FAST),
+            (50_000, FAST),
+        ] {
             let (pace, now) = pace(per_second, per_second);
-            assert_eq!(pace.gathering(now), Duration::from_millis(millis), "{per_second}");
-            assert_eq!(pace.is_fast(now), millis == 100, "{per_second}");
+            assert_eq!(pace.gathering(now), gathering, "{per_second}");
         }
+    }
+
+    #[test]
+    fn behind_nothing_waits_for_what_is_there() {
+        let behind = FAST.behind();
+        assert!(behind.bytes < FAST.bytes && behind.transactions < FAST.transactions);
+        assert_eq!(behind.events, FAST.events);
+        assert_eq!(USUAL.behind().events, USUAL.events);
+        let inside = FAST.inside_large();
+        assert_eq!((inside.bytes, inside.transactions), (behind.bytes, FAST.transactions));
     }
 
     #[test]
     fn a_few_at_once_do_not_and_a_pause_ends_it() {
         let (burst, now) = pace(50_000, 500);
-        assert!(!burst.is_fast(now));
+        assert_eq!(burst.gathering(now), USUAL);
         let (fast, now) = pace(10_000, 10_000);
-        assert!(fast.is_fast(now) && !fast.is_fast(now + Duration::from_millis(250)));
-        assert_eq!(fast.gathering(now + Duration::from_millis(250)), Duration::ZERO);
+        assert_eq!(fast.gathering(now), FAST);
+        assert_eq!(fast.gathering(now + Duration::from_millis(250)), USUAL);
     }
 }

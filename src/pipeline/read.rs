@@ -4,7 +4,7 @@ use super::{
     Fault, Work,
     horizon::Horizon,
     lookup::{self, Lookup},
-    pace::Pace,
+    pace::{Gathering, Pace},
 };
 use crate::{
     config::{Limits, Settings, Source},
@@ -31,12 +31,10 @@ const QUIET_BYTES_MAX: u64 = 16 << 20;
 /// So many events are a batch though more transactions might gather.
 const GATHERED_EVENTS: usize = 1_000;
 
-/// While we are behind, so many transactions are translated together at most.
+/// So many transactions are translated together at most.
 const QUEUE_MAX: usize = 1_024;
 /// And so many bytes of them, unless a single one has more.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
-/// A first one waits so long for others.
-const QUEUE_TIME: Duration = Duration::from_millis(10);
 
 /// What was taken from the stream at once.
 #[derive(Debug)]
@@ -186,8 +184,7 @@ impl Reader {
             self.decide_due();
             let quiet = self.handed_at + Duration::from_millis(self.limits.complete_interval_ms);
             let (is_due, gathers) = (self.is_due(quiet), self.gathers());
-            let may_wait = self.is_pressed() || self.assembler.is_inside_large();
-            let gathered = self.gathered_at();
+            let (gathering, gathered) = (self.gathering(), self.gathered_at());
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return self.finish().await,
@@ -195,13 +192,13 @@ impl Reader {
                     self.hand_over(permit.map_err(|_closed| Fault::Task)?).await?;
                     heard_at = Instant::now();
                 }
-                filled = frames.fill(may_wait), if !self.is_full() => {
+                filled = frames.fill(gathering.bytes), if !self.is_full() => {
                     filled.map_err(Fault::Wire)?;
                     if frames.awaited() >= heard + HEARD_BYTES {
                         (heard_at, heard) = (Instant::now(), frames.awaited());
                     }
                 }
-                () = sleep_until(self.queued_at + QUEUE_TIME), if !self.queue.is_empty() && !self.is_full() => {}
+                () = sleep_until(self.queued_at + gathering.transactions), if !self.queue.is_empty() && !self.is_full() => {}
                 () = sleep_until(heard_at + silence), if !self.is_full() => {
                     return Err(Fault::Silent { seconds: silence.as_secs() });
                 }
@@ -243,12 +240,19 @@ impl Reader {
     }
 
     fn gathered_at(&self) -> Instant {
-        self.handed_at + self.pace.gathering(Instant::now())
+        self.handed_at + self.gathering().events
     }
 
-    /// Whether there is more to do than at a portal's usual pace: then less is done for each transaction, and for more of them at once.
-    fn is_pressed(&self) -> bool {
-        self.is_behind || self.pace.is_fast(Instant::now())
+    /// Where there is more to do than at a portal's usual pace, less is done for each transaction, and for more of them at once.
+    fn gathering(&self) -> Gathering {
+        let gathering = self.pace.gathering(Instant::now());
+        if self.is_behind {
+            gathering.behind()
+        } else if self.assembler.is_inside_large() {
+            gathering.inside_large()
+        } else {
+            gathering
+        }
     }
 
     /// Takes frames that have come, up to one that says something of all before it. Transactions that come in quick succession are translated together: one question asks for the names that they need.
@@ -288,7 +292,7 @@ impl Reader {
 
     /// Whether what was taken is to be translated though more may come.
     fn is_queue_due(&self) -> bool {
-        !self.is_pressed() || self.queued_at.elapsed() >= QUEUE_TIME
+        self.queued_at.elapsed() >= self.gathering().transactions
     }
 
     fn keep_alive(&mut self, wal_end: Lsn, reply_requested: bool) {

@@ -6,7 +6,7 @@ use crate::{
     config::Source,
     connect::{self, ConnectError},
     lsn::Lsn,
-    wire::{Connection, Frame, FrameReader, StatusWriter, WireError, quote_identifier},
+    wire::{Connection, Frame, FrameReader, GATHERING, StatusWriter, WireError, quote_identifier},
 };
 use std::{future::Future, path::Path, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
@@ -101,6 +101,7 @@ async fn copy(
                 Frame::Keepalive { .. } => {}
             }
         }
+        let gathering = if is_inside { GATHERING } else { Duration::ZERO };
         tokio::select! {
             biased;
             // A transaction that is coming in is taken to its end.
@@ -109,7 +110,7 @@ async fn copy(
                 file.flush().map_err(RecordError::File)?;
                 status.send(reached, reached, true).await.map_err(RecordError::Wire)?;
             }
-            filled = frames.fill(is_inside) => filled.map_err(RecordError::Wire)?,
+            filled = frames.fill(gathering) => filled.map_err(RecordError::Wire)?,
         }
     }
 }

@@ -26,9 +26,9 @@ use tokio::{
 /// Linux doubles that.
 const BUFFER_BYTES_KEPT: usize = 256 << 10;
 
-/// How long bytes may gather while we are behind: until the next tick of tokio's timer, which with
-/// the rounding of `epoll_wait` is 1 to 1.2 ms. See [`FrameReader::fill`].
-const GATHERING_TIME: Duration = Duration::from_micros(1);
+/// How long bytes gather for a reader that is behind: until the next tick of tokio's timer, which
+/// with the rounding of `epoll_wait` is 1 to 1.2 ms. See [`FrameReader::fill`].
+pub const GATHERING: Duration = Duration::from_micros(1);
 
 /// So many messages in a row may come that say nothing: a server asked for a sign of life gives one in between.
 pub(super) const SKIPPED_MAX: u32 = 10_000;
@@ -231,18 +231,18 @@ impl FrameReader {
     /// # Why
     /// The walsender sends each message by itself. A reader that takes the first byte at once is
     /// woken for each, and the waking costs the walsender, so the source, two thirds of its time.
-    /// While we are `behind`, an empty socket is therefore followed by a short wait in which bytes
-    /// gather, and in which the runtime must not watch it: `epoll` would wake one of its threads
-    /// for each message all the same. Not `behind`, the first byte is taken at once.
+    /// An empty socket is therefore followed by a wait, `gathering`, in which bytes gather, and in
+    /// which the runtime must not watch it: `epoll` would wake one of its threads for each message
+    /// all the same. Where it is zero the first byte is taken at once.
     ///
     /// # Errors
     /// [`WireError::Ended`] when the server closed the socket, [`WireError::Io`].
-    pub async fn fill(&mut self, behind: bool) -> Result<(), WireError> {
+    pub async fn fill(&mut self, gathering: Duration) -> Result<(), WireError> {
         let failed = |source| WireError::Io { during: "reading the stream", source };
         // Reading past the runtime, we would never give way to other tasks.
         task::consume_budget().await;
-        let mut may_gather = behind;
-        if behind {
+        let mut may_gather = !gathering.is_zero();
+        if may_gather {
             self.watch = None;
         }
         loop {
@@ -268,7 +268,7 @@ impl FrameReader {
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && may_gather => {
-                    time::sleep(GATHERING_TIME).await;
+                    time::sleep(gathering).await;
                     may_gather = false;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match &self.watch {

@@ -80,7 +80,7 @@ impl Slot {
         let mut stream = Stream { transactions: Vec::new(), segments: 0 };
         loop {
             let Some(frame) = frames.next_buffered().unwrap() else {
-                frames.fill(false).await.unwrap();
+                frames.fill(Duration::ZERO).await.unwrap();
                 continue;
             };
             let Frame::XLogData { wal_start, payload, .. } = frame else { continue };
