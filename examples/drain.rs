@@ -6,7 +6,7 @@
 use portal_audit::{
     conninfo::ConnInfo,
     lsn::Lsn,
-    wire::{Connection, Frame, GATHERING, quote_identifier},
+    wire::{Connection, Frame, TICK, quote_identifier},
 };
 use std::{error::Error, time::Instant};
 
@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             status.send(reached, Lsn::ZERO, false).await?;
         }
         if reached < end {
-            reader.fill(GATHERING).await?;
+            reader.fill(TICK).await?;
         }
     }
     println!("{:.2} s, {frames} frames, {} reads", started.elapsed().as_secs_f64(), reader.reads());

@@ -19,6 +19,9 @@ const SPARE_BYTES: usize = 4 * 1024;
 /// A recycled spool keeps at most this much memory.
 const KEEP_BYTES: usize = 1024 * 1024;
 
+/// From so many changes on a transaction is large.
+const LARGE_CHANGES: u64 = 1_000;
+
 /// Prefix of the attempt trigger's messages, `sql/attempt.sql`, which come outside transactions.
 const ATTEMPT_PREFIX: &[u8] = b"portal_audit.attempt";
 /// A message of the attempt trigger has at most this many bytes. Of a larger one nothing is kept, so that it cannot be read.
@@ -118,9 +121,6 @@ impl Transaction {
         }
     }
 }
-
-/// From so many changes on a transaction is large.
-const LARGE_CHANGES: u64 = 1_000;
 
 /// A message of the attempt trigger: what was tried, whatever becomes of its transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]

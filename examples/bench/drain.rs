@@ -8,7 +8,7 @@ use portal_audit::{
     lsn::Lsn,
     transaction::{Assembler, Transaction},
     translate::{Batch, Limits, Step, Translator},
-    wire::{Connection, Frame, FrameReader, GATHERING, quote_identifier},
+    wire::{Connection, Frame, FrameReader, TICK, quote_identifier},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -81,7 +81,7 @@ async fn read(reader: &mut FrameReader, stages: &mut Stages, end: Lsn) -> Result
             }
         }
         if reached < end {
-            reader.fill(if is_behind { GATHERING } else { Duration::ZERO }).await?;
+            reader.fill(if is_behind { TICK } else { Duration::ZERO }).await?;
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use crate::{
     config::Source,
     connect::{self, ConnectError},
     lsn::Lsn,
-    wire::{Connection, Frame, FrameReader, GATHERING, StatusWriter, WireError, quote_identifier},
+    wire::{Connection, Frame, FrameReader, StatusWriter, TICK, WireError, quote_identifier},
 };
 use std::{future::Future, path::Path, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
@@ -101,7 +101,7 @@ async fn copy(
                 Frame::Keepalive { .. } => {}
             }
         }
-        let gathering = if is_inside { GATHERING } else { Duration::ZERO };
+        let gathering = if is_inside { TICK } else { Duration::ZERO };
         tokio::select! {
             biased;
             // A transaction that is coming in is taken to its end.

@@ -17,7 +17,7 @@ mod walsender;
 
 pub use frame::Frame;
 pub use startup::{Connection, RECEIVE_BUFFER_BYTES};
-pub use stream::{FrameReader, GATHERING, StatusWriter};
+pub use stream::{FrameReader, StatusWriter, TICK};
 pub use walsender::{CreatedSlot, System, quote_identifier};
 
 use crate::{connect::ConnectError, lsn::Lsn};

@@ -26,9 +26,9 @@ use tokio::{
 /// Linux doubles that.
 const BUFFER_BYTES_KEPT: usize = 256 << 10;
 
-/// How long bytes gather for a reader that is behind: until the next tick of tokio's timer, which
-/// with the rounding of `epoll_wait` is 1 to 1.2 ms. See [`FrameReader::fill`].
-pub const GATHERING: Duration = Duration::from_micros(1);
+/// As short as bytes can gather: until the next tick of tokio's timer, which with the rounding of
+/// `epoll_wait` is 1 to 1.2 ms. See [`FrameReader::fill`].
+pub const TICK: Duration = Duration::from_micros(1);
 
 /// So many messages in a row may come that say nothing: a server asked for a sign of life gives one in between.
 pub(super) const SKIPPED_MAX: u32 = 10_000;
